@@ -1,0 +1,1 @@
+"""Pools small enough to ship, each described in README.md."""

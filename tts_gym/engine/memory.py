@@ -1,0 +1,52 @@
+"""Loads and stores on raw addresses, for Numba: the ground the compiled engine stands on.
+
+An episode lives in one flat block of 8-byte slots and is passed around as its address. Arrays are not
+passed: their reference counts would cost more than the moves themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_I64 = ir.IntType(64)
+
+
+def _loader(kind: ir.Type, result: types.Type) -> Any:
+    def load(typingctx: Any, address: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            base = builder.inttoptr(args[0], kind.as_pointer())
+            value = builder.load(builder.gep(base, [args[1]]))
+            if isinstance(kind, ir.IntType) and kind.width < 64:
+                value = builder.sext(value, _I64)
+            return value
+
+        return result(types.int64, types.int64), codegen
+
+    return intrinsic(load)
+
+
+def _storer(kind: ir.Type, operand: types.Type) -> Any:
+    def store(typingctx: Any, address: Any, index: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            base = builder.inttoptr(args[0], kind.as_pointer())
+            value = args[2]
+            if isinstance(kind, ir.IntType) and kind.width < 64:
+                value = builder.trunc(value, kind)
+            builder.store(value, builder.gep(base, [args[1]]))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, operand), codegen
+
+    return intrinsic(store)
+
+
+load = _loader(_I64, types.int64)  # load(address, i): the i-th int64 behind address
+load_float = _loader(ir.DoubleType(), types.float64)
+load_int32 = _loader(ir.IntType(32), types.int64)
+load_int16 = _loader(ir.IntType(16), types.int64)
+store = _storer(_I64, types.int64)  # store(address, i, value)
+store_int32 = _storer(ir.IntType(32), types.int64)

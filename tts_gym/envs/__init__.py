@@ -1,0 +1,5 @@
+"""Gymnasium faces of the engine."""
+
+from tts_gym.envs.tts_replay import TTSReplayEnv
+
+__all__ = ["TTSReplayEnv"]

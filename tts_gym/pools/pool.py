@@ -1,0 +1,300 @@
+"""Pools in memory: what was recorded, as arrays, and the strings and gold answers that grade it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tts_gym.errors import PoolError
+
+GRADINGS = ("exact", "math")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a replay needs: no strings, no gold. This is all that a program's process may hold.
+
+    Attributes:
+        answers: int16[Q, N, D+1], answer codes after each interval and then the final one; a branch with
+            L intervals has its final answer at index L. -1 is "no answer" there and padding beyond.
+        intervals: int16[Q, N], recorded intervals L of each branch.
+        tokens: int32[Q, N], tokens of each whole branch.
+        delta: tokens per interval.
+        vocabulary_size: the largest number of distinct answers of any question.
+    """
+
+    answers: NDArray[np.int16]
+    intervals: NDArray[np.int16]
+    tokens: NDArray[np.int32]
+    delta: int
+    vocabulary_size: int
+
+    @property
+    def questions(self) -> int:
+        """Q, the number of questions."""
+        return self.answers.shape[0]
+
+    @property
+    def branches(self) -> int:
+        """N, the number of branches of every question."""
+        return self.answers.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The answer strings of every question; ``vocabulary[q][code]`` is the string of a code.
+
+    Codes number a question's answers in the order of their first appearance, first among the probe
+    answers (branch by branch), then among the final ones; so equal content gives equal codes.
+
+    Attributes:
+        strings: all questions' strings, one after another.
+        offsets: int64[Q+1]; question ``q`` owns ``strings[offsets[q]:offsets[q+1]]``.
+    """
+
+    strings: pa.StringArray
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, question: int) -> list[str]:
+        if not 0 <= question < len(self):
+            raise IndexError(f"question {question} of {len(self)}")
+        start, stop = int(self.offsets[question]), int(self.offsets[question + 1])
+        return self.strings[start:stop].to_pylist()  # type: ignore[no-any-return]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """int64[Q], distinct answers per question."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Optional:
+    """Recorded signals that a pool may have beside its answers; each is None where absent.
+
+    Attributes:
+        probe_confidence: float32[Q, N, D], NaN where absent.
+        probe_text: per question, branch and interval, the raw text of the probe, or None.
+        branch_score: float32[Q, N], a reward model's or other score of the whole branch, NaN where absent.
+    """
+
+    probe_confidence: NDArray[np.float32] | None = None
+    probe_text: Sequence[Sequence[Sequence[str | None]]] | None = None
+    branch_score: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The recorded branches of one (model, benchmark) pair.
+
+    Attributes:
+        name: what it is called in tables.
+        recording: the arrays a replay needs.
+        questions: Q question texts.
+        gold: Q reference answers.
+        vocabulary: the answer strings behind the codes.
+        provenance: where the data comes from, as short text fields.
+        graded: per cached grading mode, bool[total vocabulary]: whether that answer is correct.
+        optional: further recorded signals.
+    """
+
+    name: str
+    recording: Recording
+    questions: tuple[str, ...]
+    gold: tuple[str, ...]
+    vocabulary: Vocabulary
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    graded: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    optional: Optional = field(default_factory=Optional)
+
+    @property
+    def answers(self) -> NDArray[np.int16]:
+        """int16[Q, N, D+1]; see :class:`Recording`."""
+        return self.recording.answers
+
+    @property
+    def intervals(self) -> NDArray[np.int16]:
+        """int16[Q, N]; see :class:`Recording`."""
+        return self.recording.intervals
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """int32[Q, N]; see :class:`Recording`."""
+        return self.recording.tokens
+
+    def final_codes(self) -> NDArray[np.int16]:
+        """int16[Q, N], the code of every branch's final answer, -1 for none."""
+        return np.take_along_axis(self.answers, self.intervals[:, :, None].astype(np.int64), axis=2)[:, :, 0]
+
+    def correct(self, grading: str = "exact") -> NDArray[np.bool_]:
+        """bool[Q, V]: whether each answer code is correct. Raises PoolError for a mode not graded yet.
+
+        ``exact`` is the published string equality; other modes come from ``grading.with_grading``.
+        """
+        flat = self._exact if grading == "exact" else self.graded.get(grading)
+        if flat is None:
+            raise PoolError(f"pool {self.name} has no '{grading}' grading; use tts_gym.pools.with_grading first")
+        sizes = self.vocabulary.sizes
+        dense = np.zeros((len(sizes), max(1, self.recording.vocabulary_size)), dtype=np.bool_)
+        dense[np.arange(dense.shape[1]) < sizes[:, None]] = flat
+        return dense
+
+    @cached_property
+    def _exact(self) -> NDArray[np.bool_]:
+        wanted = pa.array(self.gold, pa.string()).take(pa.array(np.repeat(np.arange(len(self.gold)), self.vocabulary.sizes)))
+        return pc.equal(self.vocabulary.strings, wanted).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    @cached_property
+    def content_hash(self) -> str:
+        """sha256 over everything that decides a replay and its grading; not the name or provenance."""
+        return content_hash(self)
+
+    def renamed(self, name: str) -> Pool:
+        """The same pool under another name."""
+        return replace(self, name=name)
+
+
+def question_digest(pool: Pool, question: int) -> bytes:
+    """sha256 of one question: text, gold, answer strings, codes, lengths, tokens, optional signals."""
+    q = question
+    digest = hashlib.sha256()
+    for text in (pool.questions[q], pool.gold[q], *pool.vocabulary[q]):
+        raw = text.encode()
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    depth = int(pool.intervals[q].max(initial=0)) + 1
+    for array in (pool.intervals[q], pool.tokens[q], pool.answers[q, :, :depth]):
+        digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    extra = pool.optional
+    if extra.probe_confidence is not None:
+        digest.update(b"confidence" + np.ascontiguousarray(extra.probe_confidence[q, :, : depth - 1]).tobytes())
+    if extra.branch_score is not None:
+        digest.update(b"score" + np.ascontiguousarray(extra.branch_score[q]).tobytes())
+    if extra.probe_text is not None:
+        digest.update(b"text" + repr([list(texts) for texts in extra.probe_text[q]]).encode())
+    return digest.digest()
+
+
+def combine_digests(delta: int, branches: int, digests: Sequence[bytes]) -> str:
+    """A pool's content hash from its questions' digests."""
+    head = f"tts-gym pool delta={delta} branches={branches} questions={len(digests)}\n".encode()
+    return hashlib.sha256(head + b"".join(digests)).hexdigest()
+
+
+def content_hash(pool: Pool) -> str:
+    """See :attr:`Pool.content_hash`."""
+    recording = pool.recording
+    digests = [question_digest(pool, q) for q in range(recording.questions)]
+    return combine_digests(recording.delta, recording.branches, digests)
+
+
+def number_by_appearance(
+    cells: NDArray[np.integer], size: int, questions: int
+) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
+    """Give every question its own answer codes, in order of first appearance.
+
+    Args:
+        cells: int[n], ``question * size + id`` of the answer at each cell; id 0 is "no answer".
+        size: number of ids, the 0 included.
+        questions: Q.
+
+    Returns:
+        codes int16[n]; the ids in code order, question after question; their offsets int64[Q+1].
+    """
+    first = np.full(questions * size, -1, dtype=np.int32)
+    first[cells[::-1]] = np.arange(len(cells) - 1, -1, -1, dtype=np.int32)  # the earliest cell is written last
+    first[::size] = -1
+    used = np.flatnonzero(first >= 0)
+    owner = used // size
+    by_appearance = np.argsort(owner * len(cells) + first[used])
+    used = used[by_appearance]  # the owners stay in ascending order
+    offsets = np.zeros(questions + 1, dtype=np.int64)
+    np.cumsum(np.bincount(owner, minlength=questions), out=offsets[1:])
+    if np.diff(offsets).max(initial=0) > np.iinfo(np.int16).max:
+        raise PoolError(f"a question has more than {np.iinfo(np.int16).max} distinct answers")
+    code_of = np.full(questions * size, -1, dtype=np.int16)
+    code_of[used] = np.arange(len(used)) - offsets[owner]
+    return code_of[cells], used % size, offsets
+
+
+def pool_from_cells(
+    *,
+    name: str,
+    questions: Sequence[str],
+    gold: Sequence[str],
+    probe_counts: NDArray[np.integer],
+    probe_answers: pa.DictionaryArray,
+    final_answers: pa.DictionaryArray,
+    tokens: NDArray[np.int32],
+    delta: int,
+    provenance: Mapping[str, str],
+    graded: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    optional: Optional | None = None,
+) -> Pool:
+    """Build a pool from flat columns of answers, branch after branch and question after question.
+
+    Args:
+        probe_counts: int[Q * N], intervals of each branch.
+        probe_answers: the probe answers of all branches, one after another; null is "no answer".
+        final_answers: one per branch.
+        tokens: int32[Q * N].
+        graded: per cached grading mode and question, the codes that are correct.
+    """
+    q_count = len(questions)
+    n = len(probe_counts) // q_count
+    depth = int(probe_counts.max(initial=0))
+    if depth >= np.iinfo(np.int16).max:
+        raise PoolError(f"pool {name}: a branch has {depth} intervals, more than {np.iinfo(np.int16).max - 1}")
+    probes, finals = pa.chunked_array([probe_answers, final_answers]).unify_dictionaries().chunks
+    dictionary = probes.dictionary
+    size = len(dictionary) + 1
+    whole = np.int32 if size * q_count <= np.iinfo(np.int32).max else np.int64
+    base = np.repeat(np.arange(1, q_count * size, size, dtype=whole), n)
+    cells = np.concatenate([np.repeat(base, probe_counts) + _indices(probes), base + _indices(finals)])
+    codes, ids, offsets = number_by_appearance(cells, size, q_count)
+
+    counts = probe_counts.astype(np.int16)
+    dense = np.full((q_count * n, depth + 1), -1, dtype=np.int16)
+    dense[np.arange(depth + 1, dtype=np.int16) < counts[:, None]] = codes[: -len(finals)]
+    dense[np.arange(q_count * n), counts] = codes[-len(finals) :]
+    recording = Recording(
+        answers=dense.reshape(q_count, n, depth + 1),
+        intervals=counts.reshape(q_count, n),
+        tokens=np.ascontiguousarray(tokens, dtype=np.int32).reshape(q_count, n),
+        delta=delta,
+        vocabulary_size=int(np.diff(offsets).max(initial=0)),
+    )
+    strings = dictionary.take(pa.array(ids - 1))
+    return Pool(
+        name=name,
+        recording=recording,
+        questions=tuple(questions),
+        gold=tuple(gold),
+        vocabulary=Vocabulary(strings, offsets),
+        provenance=dict(provenance),
+        graded={mode: correct_flags(codes, offsets) for mode, codes in (graded or {}).items()},
+        optional=optional or Optional(),
+    )
+
+
+def correct_flags(codes: Sequence[Sequence[int]], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool[total vocabulary] from the correct codes of every question."""
+    flags = np.zeros(int(offsets[-1]), dtype=np.bool_)
+    for question, correct in enumerate(codes):
+        flags[offsets[question] + np.array(correct, dtype=np.int64)] = True
+    return flags
+
+
+def _indices(answers: pa.DictionaryArray) -> NDArray[np.int32]:
+    indices = answers.indices
+    if indices.null_count:
+        indices = pc.fill_null(indices, -1)
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)  # type: ignore[no-any-return]

@@ -1,0 +1,210 @@
+"""Pools by name: the ones shipped, the published ones (downloaded once, or a local copy), and imported ones."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from tts_gym.errors import PoolError, UsageError
+from tts_gym.files import user_cache
+from tts_gym.names import nearest
+from tts_gym.pools.autotts import import_json
+from tts_gym.pools.pool import Pool
+from tts_gym.pools.storage import load_pool, recorded_hash, save_pool
+
+DEFAULT_POOL = "synthetic/aime-v0"
+LOCAL_COPY = "TTS_GYM_AUTOTTS"
+_COMMIT = "3cd98d12c7cb999afc5c21381f22ea5811ac6c05"
+_BASE_URL = f"https://raw.githubusercontent.com/zhengkid/AutoTTS/{_COMMIT}/"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One AutoTTS replay file at the pinned commit: what it must be, byte for byte."""
+
+    model: str
+    benchmark: str
+    path: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The pool's name, ``autotts/<model>/<benchmark>``."""
+        return f"autotts/{self.model}/{self.benchmark}"
+
+    @property
+    def local_path(self) -> Path:
+        """Where it lies in a local copy of the data."""
+        return Path(self.model) / f"{self.benchmark}.json"
+
+
+@lru_cache(maxsize=1)
+def published_files() -> dict[str, PublishedFile]:
+    """The published AutoTTS files by pool name."""
+    text = (resources.files("tts_gym.pools") / "autotts_files.csv").read_text()
+    files = [
+        PublishedFile(row["model"], row["benchmark"], row["path_in_repository"], int(row["bytes"]), row["sha256"])
+        for row in csv.DictReader(text.splitlines())
+    ]
+    return {file.name: file for file in files}
+
+
+def shipped_pools() -> dict[str, Path]:
+    """Pools in ``envs_data`` by name; the file of ``a/b-v0`` is ``a-b-v0.parquet``."""
+    folder = resources.files("tts_gym.envs_data")
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".parquet"))
+    return {name.removesuffix(".parquet").replace("-", "/", 1): Path(str(folder / name)) for name in found}
+
+
+def imported_pools() -> dict[str, Path]:
+    """Pools in the user's cache by name."""
+    root = user_cache("pools")
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.parquet"))}
+
+
+def open_pool(name_or_path: str | Path) -> Pool:
+    """A pool by name, or from a Parquet or AutoTTS JSON file. It is called what was asked for.
+
+    A published pool comes from the folder in ``TTS_GYM_AUTOTTS`` if that is set, else from the user's cache,
+    else it is downloaded; its sha256 is checked wherever it came from.
+
+    Raises:
+        UsageError: no such name or file.
+        PoolError: the data is damaged, is not what it claims to be, or cannot be downloaded.
+    """
+    text = str(name_or_path)
+    path = Path(text)
+    if path.is_file():
+        return read_pool_file(path, name=text)
+    if path.is_dir():
+        raise UsageError(f"{text}: is a folder; import it with: tts-gym pools import {text}")
+    if path.suffix in (".json", ".parquet"):
+        raise UsageError(f"{text}: no such file")
+    shipped = shipped_pools()
+    if text in shipped:
+        return load_pool(shipped[text], name=text)
+    published = published_files()
+    if text in published:
+        return _published(published[text])
+    imported = imported_pools()
+    if text in imported:
+        return load_pool(imported[text], name=text)
+    raise UsageError(f"unknown pool '{text}'{nearest(text, [*shipped, *published, *imported], 'the pools are')}")
+
+
+def read_pool_file(path: str | Path, name: str | None = None) -> Pool:
+    """A pool from a file: Parquet by its first bytes, else AutoTTS JSON."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise PoolError(f"{path}: cannot be read: {error.strerror}") from None
+    if start == b"PAR1" or Path(path).suffix == ".parquet":
+        return load_pool(path, name)
+    return import_json(path, name)
+
+
+def at_hand(name: str) -> bool:
+    """Whether a named pool can be opened without a download."""
+    if name in shipped_pools() or name in imported_pools():
+        return True
+    local = os.environ.get(LOCAL_COPY)
+    file = published_files().get(name)
+    return bool(local and file and (Path(local) / file.local_path).is_file())
+
+
+def _published(file: PublishedFile) -> Pool:
+    local = os.environ.get(LOCAL_COPY)
+    if local and (Path(local) / file.local_path).is_file():
+        return checked_import(Path(local) / file.local_path, file)
+    cached = imported_pools().get(file.name)
+    if cached is not None:
+        return load_pool(cached, name=file.name)
+    return pull(file.name)
+
+
+def checked_import(path: Path, file: PublishedFile) -> Pool:
+    """Import a copy of a published file. Raises PoolError when it is not that file, byte for byte."""
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PoolError(f"{path}: cannot be read: {error.strerror}") from None
+    if found != file.sha256:
+        raise PoolError(f"{path}: checksum mismatch: sha256 is {found}, expected {file.sha256} for {file.name}")
+    return import_json(path, name=file.name)
+
+
+def pull(name: str, *, base_url: str = _BASE_URL, progress: bool = False) -> Pool:
+    """Download a published pool (unless its file is in the cache already), check it, and keep it as Parquet.
+
+    Files that arrived whole are never fetched again, so an interrupted pull of many goes on where it stopped.
+
+    Raises:
+        UsageError: no published pool has this name.
+        PoolError: the download failed, or what came is not the published file.
+    """
+    import pooch
+
+    published = published_files()
+    if name not in published:
+        raise UsageError(f"unknown published pool '{name}'{nearest(name, published, 'the published pools are')}")
+    file = published[name]
+    downloads = user_cache("downloads")
+    pooch.get_logger().setLevel("ERROR")
+    fetcher = pooch.create(downloads, base_url, registry={file.path: f"sha256:{file.sha256}"}, retry_if_failed=2)
+    try:
+        path = fetcher.fetch(file.path, progressbar=progress)
+    except ValueError as error:
+        if "hash" not in str(error).lower():
+            raise
+        raise PoolError(f"{name}: checksum mismatch: what was downloaded is not the published file") from None
+    except OSError as error:  # requests' errors are OSErrors too
+        raise PoolError(
+            f"{name}: cannot be downloaded ({type(error).__name__}); offline, set {LOCAL_COPY} to a copy of the data "
+            "or run: tts-gym pools import DIR"
+        ) from None
+    pool = checked_import(Path(path), file)
+    keep(pool)
+    return pool
+
+
+def keep(pool: Pool) -> Path:
+    """Save a pool in the user's cache under its name. Returns the file."""
+    if not all(part not in ("", ".", "..") for part in pool.name.split("/")) or "\\" in pool.name:
+        raise UsageError(f"'{pool.name}' cannot be a pool's name; use words and slashes like local/my-model/my-benchmark")
+    path = user_cache("pools", *pool.name.split("/")[:-1]) / f"{pool.name.split('/')[-1]}.parquet"
+    save_pool(pool, path)
+    return path
+
+
+def import_tree(folder: Path) -> Iterator[tuple[Path, Pool]]:
+    """Import every AutoTTS JSON file below ``folder``, published ones checked by sha256.
+
+    A file at ``<model>/<benchmark>.json`` that is not a published one is called ``local/<model>/<benchmark>``.
+    """
+    files = sorted(folder.rglob("*.json"))
+    if not files:
+        raise PoolError(f"{folder}: holds no .json file")
+    for path in files:
+        published = published_files().get(f"autotts/{path.parent.name}/{path.stem}")
+        if published is not None:
+            yield path, checked_import(path, published)
+        else:
+            yield path, import_json(path, name=f"local/{path.parent.name}/{path.stem}")
+
+
+def validate_pool(name_or_path: str | Path) -> Pool:
+    """Open a pool and compare its content with the hash it was saved with. Raises PoolError where they differ."""
+    pool = open_pool(name_or_path)
+    text = str(name_or_path)
+    path = Path(text) if Path(text).is_file() else {**shipped_pools(), **imported_pools()}.get(text)
+    if path is not None and path.suffix == ".parquet" and recorded_hash(path) != pool.content_hash:
+        raise PoolError(f"{path}: the content differs from its recorded hash")
+    return pool

@@ -1,0 +1,290 @@
+"""Pools on disk: one Parquet file each, one row per branch, question after question.
+
+Columns: ``question`` and ``branch`` (indices), ``tokens``, ``probe_codes`` (list of int16), ``final_code``;
+on the first branch of each question also ``question_text``, ``gold`` and ``vocabulary``, the list of answer
+strings that the codes index (-1: no answer). Where recorded: ``probe_confidence`` (list of float),
+``probe_text`` (list of strings), ``branch_score``. The metadata key ``tts_gym`` holds the schema version,
+name, interval length, shape, content hash, provenance and cached gradings as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tts_gym.errors import PoolError
+from tts_gym.files import user_cache, written_whole
+from tts_gym.pools.pool import (
+    Optional,
+    Pool,
+    Recording,
+    Vocabulary,
+    combine_digests,
+    correct_flags,
+    question_digest,
+)
+
+SCHEMA_VERSION = 1
+_METADATA = b"tts_gym"
+SCHEMA = pa.schema(
+    [
+        pa.field("question", pa.int32(), nullable=False),
+        pa.field("question_text", pa.string()),
+        pa.field("gold", pa.string()),
+        pa.field("vocabulary", pa.list_(pa.string())),
+        pa.field("branch", pa.int32(), nullable=False),
+        pa.field("tokens", pa.int32(), nullable=False),
+        # not nullable throughout: fewer definition levels, a third faster to read
+        pa.field("probe_codes", pa.list_(pa.field("element", pa.int16(), nullable=False)), nullable=False),
+        pa.field("final_code", pa.int16(), nullable=False),
+        pa.field("probe_confidence", pa.list_(pa.float32())),
+        pa.field("probe_text", pa.list_(pa.string())),
+        pa.field("branch_score", pa.float32()),
+    ]
+)
+_OPTIONAL = ("probe_confidence", "probe_text", "branch_score")
+_GROUP_CELLS = 1 << 20  # answers per row group: bounds the memory of writing and of decoding
+_IN_MEMORY_CELLS = 1 << 25  # 64 MiB of codes; larger pools are memory-mapped
+
+
+def save_pool(pool: Pool, path: str | Path) -> None:
+    """Write a pool as one Parquet file; nothing is left behind if that fails."""
+    recording = pool.recording
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "name": pool.name,
+        "delta": recording.delta,
+        "questions": recording.questions,
+        "branches": recording.branches,
+        "max_intervals": int(recording.answers.shape[2] - 1),
+        "vocabulary_size": recording.vocabulary_size,
+        "content_hash": pool.content_hash,
+        "provenance": dict(pool.provenance),
+        "graded": {mode: _accepted(pool, flags) for mode, flags in pool.graded.items()},
+    }
+    present = [name for name in _OPTIONAL if getattr(pool.optional, name) is not None]
+    fields = [field for field in SCHEMA if field.name not in _OPTIONAL or field.name in present]
+    schema = pa.schema(fields, metadata={_METADATA: json.dumps(metadata).encode()})
+    per_group = max(1, _GROUP_CELLS // (recording.branches * recording.answers.shape[2]))
+    with (
+        written_whole(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for start in range(0, recording.questions, per_group):
+            writer.write_table(_rows(pool, range(start, min(start + per_group, recording.questions)), schema))
+
+
+def _accepted(pool: Pool, flags: NDArray[np.bool_]) -> list[list[int]]:
+    offsets = pool.vocabulary.offsets
+    return [np.flatnonzero(flags[a:b]).tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+def _rows(pool: Pool, questions: range, schema: pa.Schema) -> pa.Table:
+    recording = pool.recording
+    q, n = np.array(questions), recording.branches
+    counts = recording.intervals[q].ravel()
+    codes = recording.answers[q].reshape(len(counts), -1)
+    recorded = np.arange(codes.shape[1]) < counts[:, None]
+    ends = pa.array(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]), pa.int32())
+
+    def per_probe(name: str, values: Any) -> pa.ListArray:
+        return pa.ListArray.from_arrays(ends, values, type=schema.field(name).type)
+
+    def on_first_branch(values: list[Any]) -> list[Any]:
+        return [value for first in values for value in (first, *[None] * (n - 1))]
+
+    columns: dict[str, Any] = {
+        "question": pa.array(np.repeat(q, n), pa.int32()),
+        "question_text": on_first_branch([pool.questions[i] for i in q]),
+        "gold": on_first_branch([pool.gold[i] for i in q]),
+        "vocabulary": on_first_branch([pool.vocabulary[i] for i in q]),
+        "branch": pa.array(np.tile(np.arange(n), len(q)), pa.int32()),
+        "tokens": pa.array(recording.tokens[q].ravel()),
+        "probe_codes": per_probe("probe_codes", pa.array(codes[recorded])),
+        "final_code": pa.array(codes[np.arange(len(counts)), counts]),
+    }
+    extra = pool.optional
+    if extra.probe_confidence is not None:
+        values = extra.probe_confidence[q].reshape(len(counts), -1)[recorded[:, :-1]]
+        columns["probe_confidence"] = per_probe("probe_confidence", pa.array(values, from_pandas=True))
+    if extra.probe_text is not None:
+        texts = [text for i in q for branch in extra.probe_text[i] for text in branch]
+        columns["probe_text"] = per_probe("probe_text", pa.array(texts, pa.string()))
+    if extra.branch_score is not None:
+        columns["branch_score"] = pa.array(extra.branch_score[q].ravel(), from_pandas=True)
+    return pa.table(columns, schema=schema)
+
+
+def load_pool(path: str | Path, name: str | None = None) -> Pool:
+    """Read a pool's Parquet file; large pools are memory-mapped from a decoded copy in the user's cache.
+
+    Args:
+        path: the file.
+        name: what to call it; the name it was saved under by default.
+
+    Raises:
+        PoolError: the file is unreadable, damaged, no pool, or of another schema version.
+    """
+    path = Path(path)
+    try:
+        with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+            metadata = _metadata(file, path)
+            cells = metadata["questions"] * metadata["branches"] * (metadata["max_intervals"] + 1)
+            if cells > _IN_MEMORY_CELLS and not set(_OPTIONAL) & set(file.schema_arrow.names):
+                pool = _mapped(file, metadata)
+            else:
+                pool = _decoded(file.read(columns=_columns(file), use_threads=False), metadata)
+    except FileNotFoundError:
+        raise PoolError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise PoolError(f"{path}: damaged or not a pool's Parquet file: {_first_line(error)}") from None
+    return pool if name is None else pool.renamed(name)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+def _metadata(file: pq.ParquetFile, path: Path) -> dict[str, Any]:
+    raw = (file.schema_arrow.metadata or {}).get(_METADATA)
+    if raw is None:
+        raise PoolError(f"{path}: a Parquet file, but not a pool (it has no 'tts_gym' metadata)")
+    metadata: dict[str, Any] = json.loads(raw)
+    version = metadata.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise PoolError(f"{path}: pool schema version {version}, this tts-gym reads version {SCHEMA_VERSION}")
+    missing = {field.name for field in SCHEMA} - set(_OPTIONAL) - set(file.schema_arrow.names)
+    if missing:
+        raise PoolError(f"{path}: the column '{min(missing)}' is missing")
+    return metadata
+
+
+def _columns(file: pq.ParquetFile) -> list[str]:
+    return [name for name in file.schema_arrow.names if name not in ("question", "branch")]  # implied by the order
+
+
+def _decoded(table: pa.Table, metadata: dict[str, Any]) -> Pool:
+    """The questions of some row groups as a pool of their own."""
+    n, depth = metadata["branches"], metadata["max_intervals"]
+    if len(table) == 0 or len(table) % n:
+        raise ValueError(f"{len(table)} rows are not a whole number of questions of {n} branches")
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    q = len(table) // n
+    probes = columns["probe_codes"]
+    offsets = probes.offsets.to_numpy()
+    counts = np.diff(offsets).astype(np.int16)
+    codes = np.full((len(table), depth + 1), -1, dtype=np.int16)
+    codes[np.arange(depth + 1, dtype=np.int16) < counts[:, None]] = probes.values.to_numpy()[offsets[0] : offsets[-1]]
+    codes[np.arange(len(table)), counts] = columns["final_code"].to_numpy()
+    first = pa.array(np.arange(0, len(table), n))
+    words = columns["vocabulary"].take(first)
+    vocabulary = Vocabulary(words.flatten(), words.offsets.to_numpy().astype(np.int64))
+    if codes.reshape(q, -1).max(axis=1).__ge__(vocabulary.sizes).any() or codes.min() < -1:
+        raise ValueError("an answer code is outside its question's vocabulary")
+    return Pool(
+        name=metadata["name"],
+        recording=Recording(
+            answers=codes.reshape(q, n, depth + 1),
+            intervals=counts.reshape(q, n),
+            tokens=columns["tokens"].to_numpy().reshape(q, n),
+            delta=metadata["delta"],
+            vocabulary_size=int(vocabulary.sizes.max(initial=0)),
+        ),
+        questions=tuple(columns["question_text"].take(first).to_pylist()),
+        gold=tuple(columns["gold"].take(first).to_pylist()),
+        vocabulary=vocabulary,
+        provenance=metadata["provenance"],
+        graded={mode: correct_flags(codes, vocabulary.offsets) for mode, codes in metadata["graded"].items()},
+        optional=_optional(columns, counts, n),
+    )
+
+
+def _optional(columns: dict[str, Any], counts: NDArray[Any], n: int) -> Optional:
+    q, depth = len(counts) // n, int(counts.max(initial=0))
+    confidence = text = score = None
+    if "probe_confidence" in columns:
+        dense = np.full((len(counts), depth), np.nan, dtype=np.float32)
+        dense[np.arange(depth) < counts[:, None]] = columns["probe_confidence"].flatten().to_numpy(zero_copy_only=False)
+        confidence = dense.reshape(q, n, depth)
+    if "probe_text" in columns:
+        rows = columns["probe_text"].to_pylist()
+        text = [rows[i * n : (i + 1) * n] for i in range(q)]
+    if "branch_score" in columns:
+        score = columns["branch_score"].to_numpy(zero_copy_only=False).reshape(q, n)
+    return Optional(probe_confidence=confidence, probe_text=text, branch_score=score)
+
+
+def _mapped(file: pq.ParquetFile, metadata: dict[str, Any]) -> Pool:
+    """A pool whose arrays are memory-mapped from a decoded copy, made once per content."""
+    folder = user_cache("decoded") / metadata["content_hash"]
+    if not folder.exists():
+        with written_whole(folder) as temporary:
+            temporary.mkdir()
+            _decode_to(temporary, file, metadata)
+    arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in ("answers", "intervals", "tokens")}
+    words = json.loads((folder / "questions.json").read_text())
+    with pa.memory_map(str(folder / "vocabulary.arrow")) as source:
+        strings = pa.ipc.open_file(source).read_all()["answer"].combine_chunks()
+    offsets = np.load(folder / "offsets.npy")
+    return Pool(
+        name=metadata["name"],
+        recording=Recording(**arrays, delta=metadata["delta"], vocabulary_size=metadata["vocabulary_size"]),
+        questions=tuple(words["questions"]),
+        gold=tuple(words["gold"]),
+        vocabulary=Vocabulary(strings, offsets),
+        provenance=metadata["provenance"],
+        graded={mode: correct_flags(accepted, offsets) for mode, accepted in metadata["graded"].items()},
+    )
+
+
+def _decode_to(folder: Path, file: pq.ParquetFile, metadata: dict[str, Any]) -> None:
+    q, n, columns = metadata["questions"], metadata["branches"], metadata["max_intervals"] + 1
+    shapes = {
+        "answers": ((q, n, columns), np.dtype(np.int16)),
+        "intervals": ((q, n), np.dtype(np.int16)),
+        "tokens": ((q, n), np.dtype(np.int32)),
+    }
+    outputs = {key: (folder / f"{key}.npy").open("wb") for key in shapes}
+    for key, (shape, dtype) in shapes.items():
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(outputs[key], header)
+    words: dict[str, list[str]] = {"questions": [], "gold": []}
+    sizes: list[NDArray[np.int64]] = []
+    digests: list[bytes] = []
+    schema = pa.schema([("answer", pa.string())])
+    with pa.OSFile(str(folder / "vocabulary.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for part in _parts(file, metadata):
+            outputs["answers"].write(part.answers.tobytes())
+            outputs["intervals"].write(part.intervals.tobytes())
+            outputs["tokens"].write(part.tokens.tobytes())
+            words["questions"] += part.questions
+            words["gold"] += part.gold
+            sizes.append(part.vocabulary.sizes)
+            digests += [question_digest(part, i) for i in range(part.recording.questions)]
+            writer.write_table(pa.table({"answer": part.vocabulary.strings}, schema=schema))
+    for output in outputs.values():
+        output.close()
+    if combine_digests(metadata["delta"], n, digests) != metadata["content_hash"]:
+        raise ValueError("the content differs from its recorded hash")
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
+    (folder / "questions.json").write_text(json.dumps(words))
+
+
+def _parts(file: pq.ParquetFile, metadata: dict[str, Any]) -> Iterator[Pool]:
+    plain = {**metadata, "graded": {}}
+    for group in range(file.num_row_groups):
+        yield _decoded(file.read_row_group(group, columns=_columns(file), use_threads=False), plain)
+
+
+def recorded_hash(path: str | Path) -> str:
+    """The content hash that a pool's file claims; ``validate`` compares it with the content."""
+    path = Path(path)
+    with pq.ParquetFile(path) as file:
+        return str(_metadata(file, path)["content_hash"])
