@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="controller name or program file, with knobs fixed if you like: cmc, sc:n=64, my_program.py",
     )
-    evaluate.add_argument("--beta", type=_betas, default=None, metavar="B,B,...", help="points in [0, 1] (0,0.25,0.5,0.75,1)")
+    evaluate.add_argument(
+        "--beta", type=_betas, default=None, metavar="B,B,...", help="points in [0, 1] (0,0.25,0.5,0.75,1)"
+    )
     evaluate.add_argument("--orders", type=_orders, default=100, metavar="N", help="orders of the branches (100)")
     evaluate.add_argument("--grading", default="exact", metavar="MODE", help="exact (default) or math")
     evaluate.add_argument("--merge-equivalent", action="store_true", help="mathematically equal answers share a vote")
@@ -120,9 +122,13 @@ def _add_pools(pools: argparse.ArgumentParser) -> None:
 
     importing = actions.add_parser("import", help="import an AutoTTS JSON file or a whole folder of them")
     importing.add_argument("path", type=Path, metavar="PATH")
-    importing.add_argument("-o", "--output", type=Path, metavar="FILE", help="write this Parquet file (one JSON file only)")
+    importing.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write this Parquet file (one JSON file only)"
+    )
     importing.add_argument("--name", help="what to call the pool (one JSON file only)")
-    importing.add_argument("--grading", default="exact", metavar="MODE", help="also grade by this mode and keep the result")
+    importing.add_argument(
+        "--grading", default="exact", metavar="MODE", help="also grade by this mode and keep the result"
+    )
     importing.set_defaults(handler=_pools_import)
 
     validate = actions.add_parser("validate", help="check pools against their content hash")

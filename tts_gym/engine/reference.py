@@ -18,6 +18,7 @@ Answers leave the engine as numbers in the order of their first revelation in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from tts_gym.engine.moves import Move, Refusal, refusal_sentence
 from tts_gym.errors import IllegalMove
 

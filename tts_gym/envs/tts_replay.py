@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -94,7 +94,7 @@ class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
     - v0: first version; scalar, atomic actions.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 8}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 8}  # noqa: RUF012 (as Gymnasium declares it)
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
                 mask[2 + 2 * w + i] = True
         return mask
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """One line per opened branch: its depth, state and latest answer number."""
         if self.render_mode != "ansi":
             return None

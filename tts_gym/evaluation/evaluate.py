@@ -237,9 +237,10 @@ def _run(
         ) as bar,
         _stopping(ThreadPoolExecutor(workers)) as executor,
     ):
-        futures: list[list[Future[tuple[Outcomes, float]]]] = []
-        for point in points:
-            futures.append([executor.submit(task, point, part) for part in _parts(point.pool, questions, len(orders))])
+        futures: list[list[Future[tuple[Outcomes, float]]]] = [
+            [executor.submit(task, point, part) for part in _parts(point.pool, questions, len(orders))]
+            for point in points
+        ]
         waiting = {future for group in futures for future in group}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -278,8 +279,9 @@ def _joined(outcomes: Sequence[Outcomes]) -> Outcomes:
 
 def _graded(pool: Pool, grading: str, questions: NDArray[Any], outcome: Outcomes) -> NDArray[np.bool_]:
     """bool[A, S]: whether each episode's answer is correct; no answer is wrong."""
-    correct = pool.correct(grading)[questions[:, None], np.maximum(outcome.code, 0)]
-    return correct & (outcome.code >= 0)
+    correct: NDArray[np.bool_] = pool.correct(grading)[questions[:, None], np.maximum(outcome.code, 0)]
+    correct &= outcome.code >= 0
+    return correct
 
 
 def _row(point: _Point, beta: float, correct: NDArray[np.bool_], outcome: Outcomes, seconds: float) -> Row:

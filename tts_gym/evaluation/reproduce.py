@@ -60,9 +60,8 @@ class Cell:
         """``equal``, ``misprint`` (equal to what the paper ran instead) or ``DIFFERS``."""
         if self._is_published(self.accuracy, self.tokens):
             return "equal"
-        if self.explained_accuracy is not None and self.explained_tokens is not None:
-            if self._is_published(self.explained_accuracy, self.explained_tokens):
-                return "misprint"
+        if self.explained_by and self._is_published(self.explained_accuracy or 0.0, self.explained_tokens or 0.0):
+            return "misprint"
         return "DIFFERS"
 
     def _is_published(self, accuracy: float, tokens: float) -> bool:
@@ -117,7 +116,9 @@ class Comparison:
                     )
                 )
         columns = ("pool", "method", "acc. %", "paper", "diff.", "tokens (k)", "paper", "diff.", "")
-        return tabulate(lines, headers=columns, disable_numparse=True, colalign=("left", "left", *["right"] * 6, "left"))
+        return tabulate(
+            lines, headers=columns, disable_numparse=True, colalign=("left", "left", *["right"] * 6, "left")
+        )
 
     def summary(self) -> str:
         """One paragraph: how many cells agree, and what the misprints are."""
@@ -128,7 +129,8 @@ class Comparison:
             f"{len(misprints)} known misprints, {len(self.unexplained)} unexplained."
         ]
         parts += [
-            f"Misprint: {cell.model} {cell.benchmark} {cell.method} was run as {cell.explained_by}." for cell in misprints
+            f"Misprint: {cell.model} {cell.benchmark} {cell.method} was run as {cell.explained_by}."
+            for cell in misprints
         ]
         if self.absent:
             parts.append(f"Not at hand: {', '.join(self.absent)} (tts-gym pools pull NAME).")
@@ -201,4 +203,3 @@ def _rows(pools: Sequence[Pool], orders: int, progress: bool) -> dict[tuple[str,
 def _published() -> list[dict[str, str]]:
     text = (resources.files("tts_gym.evaluation") / "paper_table1.csv").read_text()
     return list(csv.DictReader(text.splitlines()))
-

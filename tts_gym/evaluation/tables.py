@@ -24,7 +24,16 @@ def frontier_table(rows: Sequence[Row]) -> str:
             best = max(best, row.accuracy)
             betas = ", ".join(f"{point.beta:g}" for point in same)
             lines.append(
-                (mark, row.contestant, betas, row.accuracy, row.tokens, row.sequential_tokens, row.peak_width, row.probes)
+                (
+                    mark,
+                    row.contestant,
+                    betas,
+                    row.accuracy,
+                    row.tokens,
+                    row.sequential_tokens,
+                    row.peak_width,
+                    row.probes,
+                )
             )
         first = next(row for row in rows if row.pool == pool)
         head = f"{pool}: {first.questions} questions x {first.orders} orders, means per question"

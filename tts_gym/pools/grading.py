@@ -319,7 +319,7 @@ def _for_every_question(pool: Pool, kind: str, decide: Callable[[str, list[str]]
     with contextlib.suppress(OSError, ValueError):
         digest, _, payload = path.read_bytes().partition(b"\n")
         if digest == hashlib.sha256(payload).hexdigest().encode():
-            return json.loads(payload)  # type: ignore[no-any-return]
+            return json.loads(payload)
 
     from tqdm import tqdm
 

@@ -69,7 +69,7 @@ class Vocabulary:
         if not 0 <= question < len(self):
             raise IndexError(f"question {question} of {len(self)}")
         start, stop = int(self.offsets[question]), int(self.offsets[question + 1])
-        return self.strings[start:stop].to_pylist()  # type: ignore[no-any-return]
+        return self.strings[start:stop].to_pylist()
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -150,8 +150,10 @@ class Pool:
 
     @cached_property
     def _exact(self) -> NDArray[np.bool_]:
-        wanted = pa.array(self.gold, pa.string()).take(pa.array(np.repeat(np.arange(len(self.gold)), self.vocabulary.sizes)))
-        return pc.equal(self.vocabulary.strings, wanted).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        wanted = pa.array(self.gold, pa.string()).take(
+            pa.array(np.repeat(np.arange(len(self.gold)), self.vocabulary.sizes))
+        )
+        return pc.equal(self.vocabulary.strings, wanted).to_numpy(zero_copy_only=False)
 
     @cached_property
     def content_hash(self) -> str:
@@ -256,8 +258,7 @@ def pool_from_cells(
     probes, finals = pa.chunked_array([probe_answers, final_answers]).unify_dictionaries().chunks
     dictionary = probes.dictionary
     size = len(dictionary) + 1
-    whole = np.int32 if size * q_count <= np.iinfo(np.int32).max else np.int64
-    base = np.repeat(np.arange(1, q_count * size, size, dtype=whole), n)
+    base: NDArray[np.int64] = np.repeat(np.arange(q_count) * size + 1, n)
     cells = np.concatenate([np.repeat(base, probe_counts) + _indices(probes), base + _indices(finals)])
     codes, ids, offsets = number_by_appearance(cells, size, q_count)
 
@@ -297,4 +298,4 @@ def _indices(answers: pa.DictionaryArray) -> NDArray[np.int32]:
     indices = answers.indices
     if indices.null_count:
         indices = pc.fill_null(indices, -1)
-    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)  # type: ignore[no-any-return]
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)

@@ -178,7 +178,9 @@ def pull(name: str, *, base_url: str = _BASE_URL, progress: bool = False) -> Poo
 def keep(pool: Pool) -> Path:
     """Save a pool in the user's cache under its name. Returns the file."""
     if not all(part not in ("", ".", "..") for part in pool.name.split("/")) or "\\" in pool.name:
-        raise UsageError(f"'{pool.name}' cannot be a pool's name; use words and slashes like local/my-model/my-benchmark")
+        raise UsageError(
+            f"'{pool.name}' cannot be a pool's name; use words and slashes like local/my-model/my-benchmark"
+        )
     path = user_cache("pools", *pool.name.split("/")[:-1]) / f"{pool.name.split('/')[-1]}.parquet"
     save_pool(pool, path)
     return path

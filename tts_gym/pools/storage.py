@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def save_pool(pool: Pool, path: str | Path) -> None:
 
 def _accepted(pool: Pool, flags: NDArray[np.bool_]) -> list[list[int]]:
     offsets = pool.vocabulary.offsets
-    return [np.flatnonzero(flags[a:b]).tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [np.flatnonzero(flags[a:b]).tolist() for a, b in pairwise(offsets)]
 
 
 def _rows(pool: Pool, questions: range, schema: pa.Schema) -> pa.Table:
@@ -246,7 +247,7 @@ def _mapped(file: pq.ParquetFile, metadata: dict[str, Any]) -> Pool:
 
 def _decode_to(folder: Path, file: pq.ParquetFile, metadata: dict[str, Any]) -> None:
     q, n, columns = metadata["questions"], metadata["branches"], metadata["max_intervals"] + 1
-    shapes = {
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
         "answers": ((q, n, columns), np.dtype(np.int16)),
         "intervals": ((q, n), np.dtype(np.int16)),
         "tokens": ((q, n), np.dtype(np.int32)),

@@ -50,7 +50,7 @@ def compiled_driver(program: Program, knobs: Mapping[str, Number]) -> Callable[.
                     f"{program.path}: solve should always return an answer number or -1, found {signature.return_type}"
                 )
         _marker(program, knobs_type).touch()
-    return drive  # type: ignore[no-any-return]
+    return drive
 
 
 def is_compiled(program: Program, knobs: Mapping[str, Number]) -> bool:

@@ -28,20 +28,21 @@ from numpy.typing import NDArray
 
 from tts_gym.engine import compiled as engine
 from tts_gym.engine.jit import cached_njit
+from tts_gym.engine.memory import load
 from tts_gym.errors import IllegalMove
 from tts_gym.programs import primitives as p
 
 Number = int | float | bool
 
 
-class EpisodeType(types.Type):  # type: ignore[misc]
+class EpisodeType(types.Type):
     """An episode in compiled code: the address of its block, and nothing a program can look into."""
 
     def __init__(self) -> None:
         super().__init__(name="Episode")
 
 
-class KnobsType(types.Type):  # type: ignore[misc]
+class KnobsType(types.Type):
     """Knobs in compiled code: the address of one 8-byte slot per knob.
 
     ``fields`` is a tuple of (name, kind) with kind "int", "float" or "bool".
@@ -66,7 +67,7 @@ class KnobsBlock:
         self.address: int = self.slots.ctypes.data
 
 
-class _AddressModel(models.PrimitiveModel):  # type: ignore[misc]
+class _AddressModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.IntType(64))
 
@@ -93,7 +94,7 @@ _NUMBA_KINDS = {"int": types.int64, "float": types.float64, "bool": types.boolea
 
 
 @infer_getattr
-class _KnobsAttributes(AttributeTemplate):  # type: ignore[misc]
+class _KnobsAttributes(AttributeTemplate):
     key = KnobsType
 
     def generic_resolve(self, kind: KnobsType, name: str) -> Any:
@@ -121,109 +122,108 @@ def _address(typingctx: Any, episode: Any) -> Any:
     return types.int64(episode), lambda context, builder, signature, args: args[0]
 
 
-
 native = cached_njit()
 
 
 @njit(nogil=True, inline="always")
-def _check(refusal):  # type: ignore[no-untyped-def]
+def _check(refusal):
     if refusal != 0:
         raise IllegalMove("illegal move")  # the block says which; see runner.py
 
 
 @native
-def branch(episode):  # type: ignore[no-untyped-def]
+def branch(episode):
     h = _address(episode)
     _check(engine.branch(h))
-    return engine.load(h, engine.OPENED) - 1
+    return load(h, engine.OPENED) - 1
 
 
 @native
-def advance(episode, i):  # type: ignore[no-untyped-def]
+def advance(episode, i):
     h = _address(episode)
     _check(engine.advance(h, i))
-    return engine.load(engine.branch_address(h, i), engine.STATUS) == engine.FINISHED_BRANCH
+    return load(engine.branch_address(h, i), engine.STATUS) == engine.FINISHED_BRANCH
 
 
 @native
-def probe(episode, i):  # type: ignore[no-untyped-def]
+def probe(episode, i):
     h = _address(episode)
     _check(engine.probe(h, i))
-    return engine.load(engine.branch_address(h, i), engine.LATEST)
+    return load(engine.branch_address(h, i), engine.LATEST)
 
 
 @native
-def prune(episode, i):  # type: ignore[no-untyped-def]
+def prune(episode, i):
     _check(engine.prune(_address(episode), i))
 
 
 @native
-def end_round(episode):  # type: ignore[no-untyped-def]
+def end_round(episode):
     _check(engine.end_round(_address(episode)))
 
 
 @native
-def can_branch(episode):  # type: ignore[no-untyped-def]
+def can_branch(episode):
     return engine.why_not_branch(_address(episode)) == 0
 
 
 @native
-def can_advance(episode, i):  # type: ignore[no-untyped-def]
+def can_advance(episode, i):
     return engine.why_not_advance(_address(episode), i) == 0
 
 
 @native
-def opened(episode):  # type: ignore[no-untyped-def]
-    return engine.load(_address(episode), engine.OPENED)
+def opened(episode):
+    return load(_address(episode), engine.OPENED)
 
 
 @native
-def width(episode):  # type: ignore[no-untyped-def]
-    return engine.load(_address(episode), engine.LIVE)
+def width(episode):
+    return load(_address(episode), engine.LIVE)
 
 
 @native
-def spent(episode):  # type: ignore[no-untyped-def]
-    return engine.load(_address(episode), engine.SPENT_TOKENS)
+def spent(episode):
+    return load(_address(episode), engine.SPENT_TOKENS)
 
 
 @njit(nogil=True, inline="always")
-def _slot(episode, i, slot):  # type: ignore[no-untyped-def]
+def _slot(episode, i, slot):
     h = _address(episode)
-    if i < 0 or i >= engine.load(h, engine.OPENED):
+    if i < 0 or i >= load(h, engine.OPENED):
         raise IndexError("list index out of range")
-    return engine.load(engine.branch_address(h, i), slot)
+    return load(engine.branch_address(h, i), slot)
 
 
 @native
-def latest(episode, i):  # type: ignore[no-untyped-def]
+def latest(episode, i):
     return _slot(episode, i, engine.LATEST)
 
 
 @native
-def is_finished(episode, i):  # type: ignore[no-untyped-def]
+def is_finished(episode, i):
     return _slot(episode, i, engine.STATUS) == engine.FINISHED_BRANCH
 
 
 @native
-def is_pruned(episode, i):  # type: ignore[no-untyped-def]
+def is_pruned(episode, i):
     return _slot(episode, i, engine.STATUS) == engine.PRUNED_BRANCH
 
 
 @native
-def is_live(episode, i):  # type: ignore[no-untyped-def]
+def is_live(episode, i):
     return _slot(episode, i, engine.STATUS) == engine.LIVE_BRANCH
 
 
 @native
-def live(episode):  # type: ignore[no-untyped-def]
+def live(episode):
     h = _address(episode)
-    count = engine.load(h, engine.LIVE)
+    count = load(h, engine.LIVE)
     branches = [0] * count
     at = 0
     i = 0
     while at < count:
-        if engine.load(engine.branch_address(h, i), engine.STATUS) == engine.LIVE_BRANCH:
+        if load(engine.branch_address(h, i), engine.STATUS) == engine.LIVE_BRANCH:
             branches[at] = i
             at += 1
         i += 1
@@ -231,12 +231,12 @@ def live(episode):  # type: ignore[no-untyped-def]
 
 
 @native
-def depth(episode, i):  # type: ignore[no-untyped-def]
+def depth(episode, i):
     return _slot(episode, i, engine.DEPTH)
 
 
 @native
-def spent_on(episode, i):  # type: ignore[no-untyped-def]
+def spent_on(episode, i):
     return _slot(episode, i, engine.SPENT)
 
 

@@ -24,17 +24,17 @@ Knobs: TypeAlias = Any
 
 def branch(episode: Episode) -> int:
     """BRANCH: open the next branch and generate its first interval, unread. Returns its index."""
-    return episode.branch()  # type: ignore[no-any-return]
+    return episode.branch()
 
 
 def advance(episode: Episode, i: int) -> bool:
     """CONTINUE(i): generate one more interval of branch i, unread. Returns whether it has now finished."""
-    return episode.advance(i)  # type: ignore[no-any-return]
+    return episode.advance(i)
 
 
 def probe(episode: Episode, i: int) -> int:
     """PROBE(i): read the current answer of a live branch, once per depth. Returns the answer."""
-    return episode.probe(i)  # type: ignore[no-any-return]
+    return episode.probe(i)
 
 
 def prune(episode: Episode, i: int) -> None:
@@ -129,22 +129,22 @@ def can_advance(episode: Episode, i: int) -> bool:
 
 def opened(episode: Episode) -> int:
     """Branches opened so far."""
-    return episode.opened  # type: ignore[no-any-return]
+    return episode.opened
 
 
 def latest(episode: Episode, i: int) -> int:
     """The answer of branch i that was read last (its final answer once finished), -1 for none."""
-    return episode.latest[i]  # type: ignore[no-any-return]
+    return episode.latest[i]
 
 
 def is_finished(episode: Episode, i: int) -> bool:
     """Whether branch i has reached its natural end."""
-    return episode.finished[i]  # type: ignore[no-any-return]
+    return episode.finished[i]
 
 
 def is_pruned(episode: Episode, i: int) -> bool:
     """Whether branch i was given up."""
-    return episode.pruned[i]  # type: ignore[no-any-return]
+    return episode.pruned[i]
 
 
 def is_live(episode: Episode, i: int) -> bool:
@@ -154,27 +154,27 @@ def is_live(episode: Episode, i: int) -> bool:
 
 def width(episode: Episode) -> int:
     """How many branches are live."""
-    return episode.live  # type: ignore[no-any-return]
+    return episode.live
 
 
 def live(episode: Episode) -> list[int]:
     """The live branches, in the order in which they were opened."""
-    return episode.live_branches()  # type: ignore[no-any-return]
+    return episode.live_branches()
 
 
 def depth(episode: Episode, i: int) -> int:
     """Intervals generated of branch i."""
-    return episode.depth[i]  # type: ignore[no-any-return]
+    return episode.depth[i]
 
 
 def spent(episode: Episode) -> int:
     """Tokens generated so far."""
-    return episode.tokens  # type: ignore[no-any-return]
+    return episode.tokens
 
 
 def spent_on(episode: Episode, i: int) -> int:
     """Tokens generated so far by branch i."""
-    return episode.spent[i]  # type: ignore[no-any-return]
+    return episode.spent[i]
 
 
 # --- statistics of votes ----------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Program:
     @property
     def solve(self) -> Callable[[Any, Any], int]:
         """The interpreted ``solve``."""
-        return self.namespace["solve"]  # type: ignore[no-any-return]
+        return self.namespace["solve"]
 
     @property
     def digest(self) -> str:
@@ -61,7 +61,9 @@ class Program:
         try:
             scheduled = self.namespace["schedule"](float(beta))
         except Exception as error:
-            raise ProgramError(f"{self.path}: schedule({beta:g}) failed{line_of(error, self.path)}: {said(error)}") from None
+            raise ProgramError(
+                f"{self.path}: schedule({beta:g}) failed{line_of(error, self.path)}: {said(error)}"
+            ) from None
         if not isinstance(scheduled, dict):
             raise ProgramError(f"{self.path}: schedule should return a dict of knobs, found {type(scheduled).__name__}")
         knobs = {name: self._number(name, value, beta) for name, value in scheduled.items()}
@@ -77,8 +79,10 @@ class Program:
         if not isinstance(name, str) or not name.isidentifier():
             raise ProgramError(f"{self.path}: schedule({beta:g}) names a knob {name!r}, which is not an identifier")
         if type(value) not in (int, float, bool) or not math.isfinite(value):
-            raise ProgramError(f"{self.path}: schedule({beta:g}) sets knob '{name}' to {value!r}, expected a finite number")
-        return value  # type: ignore[no-any-return]
+            raise ProgramError(
+                f"{self.path}: schedule({beta:g}) sets knob '{name}' to {value!r}, expected a finite number"
+            )
+        return value
 
     def _as_kind(self, name: str, value: str | Number, kind: type) -> Number:
         words = {int: "a whole number", float: "a number", bool: "true or false"}
