@@ -12,7 +12,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from tts_gym.errors import PoolError
-from tts_gym.evaluation.evaluate import Row, evaluate
+from tts_gym.evaluation.results import Row
+from tts_gym.evaluation.running import evaluate
 from tts_gym.files import written_whole
 from tts_gym.pools.pool import Pool
 from tts_gym.pools.registry import LOCAL_COPY, at_hand, open_pool

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from tts_gym.evaluation.evaluate import Row
+from tts_gym.evaluation.results import Row
 
 
 def frontier_table(rows: Sequence[Row]) -> str:

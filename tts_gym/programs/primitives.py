@@ -230,13 +230,13 @@ def confidence(first: int, second: int) -> float:
 
 
 def ranked(branches: list[int], keys: list[int]) -> list[int]:
-    """``branches`` from the largest ``keys[i]`` to the smallest, equal keys in their given order."""
-    order = [0] * len(branches)
-    for position in range(len(branches)):
+    """Sort ``branches`` in place from the largest ``keys[i]`` to the smallest, equal keys as they stood; returns it."""
+    for position in range(1, len(branches)):
         i = branches[position]
+        key = keys[i]
         at = position
-        while at > 0 and keys[order[at - 1]] < keys[i]:
-            order[at] = order[at - 1]
+        while at > 0 and keys[branches[at - 1]] < key:
+            branches[at] = branches[at - 1]
             at -= 1
-        order[at] = i
-    return order
+        branches[at] = i
+    return branches

@@ -1,8 +1,7 @@
-"""Contestants over pools: one row per episode, and one per operating point."""
+"""Running contestants over pools, on all cores."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -10,19 +9,18 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tts_gym.errors import UsageError
 from tts_gym.evaluation.contestants import Contestant, contestant
-from tts_gym.files import written_whole
+from tts_gym.evaluation.results import Results, Row
 from tts_gym.pools.grading import merge_equivalent, with_grading
 from tts_gym.pools.pool import Pool
 from tts_gym.pools.registry import open_pool
@@ -33,62 +31,6 @@ log = logging.getLogger("tts_gym")
 
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _EPISODES_PER_TASK = 5000  # short enough for a lively progress bar and a prompt Ctrl-C
-
-
-@dataclass(frozen=True)
-class Row:
-    """One operating point: a contestant at a beta on a pool, over all questions and orders.
-
-    Attributes:
-        accuracy: percent of episodes answered correctly.
-        tokens: mean tokens per episode.
-        sequential_tokens: mean over episodes of the tokens that had to come one after another.
-        peak_width: mean over episodes of the most branches live at once.
-        probes: mean probes per episode.
-        orders, questions: how many of each.
-        seconds: time the episodes took, compilation not counted.
-    """
-
-    pool: str
-    contestant: str
-    beta: float
-    knobs: dict[str, Number]
-    accuracy: float
-    tokens: float
-    sequential_tokens: float
-    peak_width: float
-    probes: float
-    orders: int
-    questions: int
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Results:
-    """What an evaluation found.
-
-    Attributes:
-        rows: one per pool, contestant and beta, in the order asked for.
-        episodes: the long table, one row per episode: pool, contestant, beta, question, order, correct,
-            tokens, sequential_tokens, peak_width, probes, branches.
-        provenance: versions, grading and the pools' content hashes.
-    """
-
-    rows: list[Row]
-    episodes: pa.Table
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def save_json(self, path: str | Path) -> None:
-        """Write ``{"rows": [...], "provenance": {...}}``."""
-        text = json.dumps({"rows": [asdict(row) for row in self.rows], "provenance": self.provenance}, indent=1)
-        with written_whole(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-
-    def save_parquet(self, path: str | Path) -> None:
-        """Write the long table, the provenance in its metadata key ``tts_gym``."""
-        table = self.episodes.replace_schema_metadata({"tts_gym": json.dumps(self.provenance)})
-        with written_whole(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
 
 
 @dataclass(frozen=True, eq=False)
