@@ -13,7 +13,6 @@ is the library math-verify's, with these rules around it:
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import importlib.metadata
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 
 from tts_gym.errors import UsageError
 from tts_gym.files import user_cache, written_whole
+from tts_gym.names import nearest
 from tts_gym.pools.pool import GRADINGS, Pool, Vocabulary, correct_flags
 
 _RULES = 1  # raise when a rule of this file changes: it makes older cached results unreachable
@@ -55,10 +55,7 @@ def with_grading(pool: Pool, grading: str) -> Pool:
         UsageError: there is no such grading, or math-verify is not installed.
     """
     if grading not in GRADINGS:
-        nearest = difflib.get_close_matches(grading, GRADINGS, n=1, cutoff=0)[0]
-        raise UsageError(
-            f"there is no grading '{grading}'; the gradings are {', '.join(GRADINGS)}; did you mean '{nearest}'?"
-        )
+        raise UsageError(f"unknown grading '{grading}'{nearest(grading, GRADINGS, 'the gradings are')}")
     if grading == "exact" or grading in pool.graded:
         return pool
     accepted = _for_every_question(pool, "correct", _correct_codes)
