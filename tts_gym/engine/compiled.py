@@ -141,10 +141,10 @@ def why_not_branch(h: int) -> int:
     if load(h, OVER):
         return _EPISODE_OVER
     opened = load(h, OPENED)
-    if opened >= load(h, WIDTH):
-        return _WIDTH_REACHED
     if opened >= load(h, BRANCHES):
         return _NO_BRANCH_LEFT
+    if opened >= load(h, WIDTH):
+        return _WIDTH_REACHED
     if over_budget(h, load(h, DELTA)):
         return _BUDGET
     return _NONE

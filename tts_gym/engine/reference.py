@@ -153,10 +153,10 @@ class Episode:
         """Why BRANCH is illegal now; ``Refusal.NONE`` if it is legal."""
         if self.answered is not None:
             return Refusal.EPISODE_OVER
-        if len(self._rows) >= self.max_branches:
-            return Refusal.WIDTH_REACHED
         if len(self._rows) >= len(self._order):
             return Refusal.NO_BRANCH_LEFT
+        if len(self._rows) >= self.max_branches:
+            return Refusal.WIDTH_REACHED
         if self.budget is not None and self.cost + self.delta > self.budget:
             return Refusal.BUDGET
         return Refusal.NONE
@@ -176,8 +176,8 @@ class Episode:
         if self.probed[i] == self.depth[i]:
             return Refusal.ALREADY_PROBED
         if self.budget is not None:
-            overshoot = max(0, self.delta * self.depth[i] - self.spent[i])
-            if self.cost + overshoot + self.probe_cost > self.budget:
+            extra = max(0, self.delta * self.depth[i] - self.spent[i]) + self.probe_cost
+            if self.cost + extra > self.budget:
                 return Refusal.BUDGET
         return Refusal.NONE
 

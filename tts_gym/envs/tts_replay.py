@@ -113,8 +113,6 @@ class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
             self.pool = with_grading(pool, grading)
         else:
             self.pool = _opened(str(pool or DEFAULT_POOL), grading)
-        if max_branches < 1:
-            raise UsageError(f"max_branches should be at least 1, found {max_branches}")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UsageError(f"render_mode should be None or 'ansi', found '{render_mode}'")
         recording = self.pool.recording

@@ -87,9 +87,6 @@ def evaluate(
         if len(set(names)) < len(names):
             raise UsageError(f"the {what} '{next(n for n in names if names.count(n) > 1)}' is given twice")
     opened = [with_grading(merge_equivalent(pool) if merge else pool, grading) for pool in opened]
-    for pool in opened:
-        if questions is not None and not all(0 <= q < pool.recording.questions for q in questions):
-            raise UsageError(f"questions should be between 0 and {pool.recording.questions - 1} for pool {pool.name}")
 
     points = [
         _Point(pool, c, [b for b, k in zip(betas, at, strict=True) if k == unique], unique)

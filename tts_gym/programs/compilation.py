@@ -42,15 +42,20 @@ def compiled_driver(program: Program, knobs: Mapping[str, Number]) -> Callable[.
         drive, solve = _decorated(program.source, str(program.path), _folder(program))
         try:
             drive.compile((types.int64, knobs_type, *_DRIVE_ARGUMENTS))
-        except numba.core.errors.NumbaError as error:
+        except (numba.core.errors.NumbaError, numba.core.errors.UnsupportedBytecodeError) as error:
+            _check_return(program, solve)  # solve itself may have compiled
             raise ProgramError(_explained(program, error)) from None
-        for signature in solve.nopython_signatures:
-            if not isinstance(signature.return_type, types.Integer):
-                raise ProgramError(
-                    f"{program.path}: solve should always return an answer number or -1, found {signature.return_type}"
-                )
+        _check_return(program, solve)
         _marker(program, knobs_type).touch()
     return drive
+
+
+def _check_return(program: Program, solve: Any) -> None:
+    for signature in solve.nopython_signatures:
+        if not isinstance(signature.return_type, types.Integer):
+            raise ProgramError(
+                f"{program.path}: solve should always return an answer number or -1, found {signature.return_type}"
+            )
 
 
 def is_compiled(program: Program, knobs: Mapping[str, Number]) -> bool:
@@ -128,11 +133,20 @@ class _EmptyLists(ast.NodeTransformer):
 def _explained(program: Program, error: Exception) -> str:
     """The heart of Numba's long message, in one sentence."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    line = re.search(rf'File "[^"]*{re.escape(program.path.name)}", line (\d+)', text)
+    name = re.escape(program.path.name)
+    line = re.search(rf'File "[^"]*{name}", line (\d+)', text) or re.search(rf"Raised from \S*{name} \((\d+)\)", text)
     says = [part.strip() for part in text.splitlines() if part.strip() and not part.startswith("Failed in nopython")]
-    where = f", line {line[1]}" if line else ""
+    where = f", line {line[1] if line else _line_of_name(program, text)}"
     heart = says[0][:300].rstrip(".:") if says else type(error).__name__
     return f"{program.path}{where}: outside the subset of Python that Numba compiles: {heart}"
+
+
+def _line_of_name(program: Program, text: str) -> int:
+    """Where a name that Numba does not know is used; the line of ``solve`` if that is not the trouble."""
+    unknown = re.search(r"name '(\w+)' is not defined", text)
+    names = (node for node in ast.walk(ast.parse(program.source)) if isinstance(node, ast.Name))
+    used = [node.lineno for node in names if unknown and node.id == unknown[1]]
+    return min(used, default=program.solve.__code__.co_firstlineno)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

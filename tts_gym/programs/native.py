@@ -173,6 +173,11 @@ def can_advance(episode, i):
 
 
 @native
+def can_probe(episode, i):
+    return engine.why_not_probe(_address(episode), i) == 0
+
+
+@native
 def opened(episode):
     return load(_address(episode), engine.OPENED)
 
@@ -241,7 +246,7 @@ def spent_on(episode, i):
 
 
 MOVES_AND_LOOKS = (
-    branch, advance, probe, prune, end_round, can_branch, can_advance, opened, width, live,
+    branch, advance, probe, prune, end_round, can_branch, can_advance, can_probe, opened, width, live,
     latest, is_finished, is_pruned, is_live, depth, spent, spent_on,
 )  # fmt: skip
 NAMESPACE: dict[str, Any] = {dispatcher.__name__: dispatcher for dispatcher in MOVES_AND_LOOKS}

@@ -127,6 +127,11 @@ def can_advance(episode: Episode, i: int) -> bool:
     return not episode.why_not_advance(i)
 
 
+def can_probe(episode: Episode, i: int) -> bool:
+    """Whether PROBE(i) is legal: branch i is live, unread at this depth, and a probe fits in the budget."""
+    return not episode.why_not_probe(i)
+
+
 def opened(episode: Episode) -> int:
     """Branches opened so far."""
     return episode.opened
@@ -134,22 +139,22 @@ def opened(episode: Episode) -> int:
 
 def latest(episode: Episode, i: int) -> int:
     """The answer of branch i that was read last (its final answer once finished), -1 for none."""
-    return episode.latest[i]
+    return episode.latest[_branch_index(i)]
 
 
 def is_finished(episode: Episode, i: int) -> bool:
     """Whether branch i has reached its natural end."""
-    return episode.finished[i]
+    return episode.finished[_branch_index(i)]
 
 
 def is_pruned(episode: Episode, i: int) -> bool:
     """Whether branch i was given up."""
-    return episode.pruned[i]
+    return episode.pruned[_branch_index(i)]
 
 
 def is_live(episode: Episode, i: int) -> bool:
     """Whether branch i can still be extended: neither finished nor pruned."""
-    return not (episode.finished[i] or episode.pruned[i])
+    return not (episode.finished[_branch_index(i)] or episode.pruned[i])
 
 
 def width(episode: Episode) -> int:
@@ -164,7 +169,7 @@ def live(episode: Episode) -> list[int]:
 
 def depth(episode: Episode, i: int) -> int:
     """Intervals generated of branch i."""
-    return episode.depth[i]
+    return episode.depth[_branch_index(i)]
 
 
 def spent(episode: Episode) -> int:
@@ -174,7 +179,13 @@ def spent(episode: Episode) -> int:
 
 def spent_on(episode: Episode, i: int) -> int:
     """Tokens generated so far by branch i."""
-    return episode.spent[i]
+    return episode.spent[_branch_index(i)]
+
+
+def _branch_index(i: int) -> int:
+    if i < 0:  # lists would count from the end
+        raise IndexError("list index out of range")
+    return i
 
 
 # --- statistics of votes ----------------------------------------------------------------------------
@@ -226,7 +237,7 @@ def confidence(first: int, second: int) -> float:
     for k in range(first):
         term *= (n - k) / (k + 1)
         total += term
-    return total
+    return min(1.0, total)
 
 
 def ranked(branches: list[int], keys: list[int]) -> list[int]:

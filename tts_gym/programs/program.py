@@ -74,11 +74,11 @@ class Program:
         return knobs
 
     def _number(self, name: Any, value: Any, beta: float) -> Number:
-        if hasattr(value, "item"):  # a NumPy scalar
+        if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
             value = value.item()
         if not isinstance(name, str) or not name.isidentifier():
             raise ProgramError(f"{self.path}: schedule({beta:g}) names a knob {name!r}, which is not an identifier")
-        if type(value) not in (int, float, bool) or not math.isfinite(value):
+        if not _is_number(value):
             raise ProgramError(
                 f"{self.path}: schedule({beta:g}) sets knob '{name}' to {value!r}, expected a finite number"
             )
@@ -90,11 +90,19 @@ class Program:
             if kind is bool:
                 return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
             number = float(value)
-            if not math.isfinite(number) or (kind is int and number != int(number)):
+            whole = int(number) if kind is int else number
+            if whole != number or not _is_number(whole):
                 raise ValueError
-            return int(number) if kind is int else number
-        except (KeyError, ValueError):
+            return whole
+        except (KeyError, ValueError, OverflowError):
             raise UsageError(f"{self.name}: knob '{name}' should be {words[kind]}, found '{value}'") from None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a knob can have this value: a finite float, or a whole number of 64 bits."""
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) in (int, bool) and abs(value) < 2**63
 
 
 def load_program(path: str | Path, name: str | None = None) -> Program:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tts_gym.engine.moves import Move, Refusal, branch_order, refusal_sentence
 from tts_gym.engine.reference import Episode
-from tts_gym.errors import IllegalMove, ProgramError
+from tts_gym.errors import IllegalMove, ProgramError, UsageError
 from tts_gym.pools.pool import Recording
 from tts_gym.programs.program import Number, Program, as_attributes, line_of, said
 
@@ -31,6 +32,13 @@ class Limits:
     max_branches: int | None = None
     budget: float | None = None
     probe_cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_branches is not None and self.max_branches < 1:
+            raise UsageError(f"max_branches should be at least 1, found {self.max_branches}")
+        for name, value in (("budget", self.budget), ("probe_cost", self.probe_cost)):
+            if value is not None and not value >= 0:  # not a number is refused too
+                raise UsageError(f"{name} should be at least 0 tokens, found {value}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +80,12 @@ def run_program(
         interpreted: run the file as plain Python on the reference engine, a few hundred times slower.
 
     Raises:
+        UsageError: a question that the recording does not have.
         ProgramError: the program fails or makes an illegal move; the message says where.
     """
     chosen = np.arange(recording.questions) if questions is None else np.asarray(questions, dtype=np.int64)
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < recording.questions:
+        raise UsageError(f"questions should be from 0 to {recording.questions - 1}, found {chosen.tolist()}")
     seeds = range(orders) if isinstance(orders, int) else orders
     permutations = np.stack([branch_order(recording.branches, seed) for seed in seeds])
     outcomes = np.zeros((len(chosen), len(permutations), 6), dtype=np.int64)
@@ -146,9 +157,9 @@ def _interpret(
             at[:] = a, s
             episode = recorded.episode(permutation, limits)
             number = program.solve(episode, attributes)
-            if isinstance(number, bool) or not isinstance(number, int):
+            if isinstance(number, bool) or not isinstance(number, Integral):
                 raise TypeError(f"solve should always return an answer number or -1, found {number!r}")
-            episode.answer(number)
+            episode.answer(int(number))
             outcomes[a, s] = (
                 episode.revealed[number] if number >= 0 else -1,
                 episode.tokens,
