@@ -8,16 +8,34 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tts_gym.errors import TTSGymError, UsageError
-from tts_gym.files import check_writable
+from tts_gym.files import check_writable, is_file, is_folder
 
 Handler = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code: 0 done, 1 bad data, 2 wrong usage, 130 interrupted."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except TTSGymError as error:
+        print(f"tts-gym: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tts-gym: interrupted; nothing half-written was left behind", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # threads may be deep in compiled code, which hears no signal
+    except BrokenPipeError:  # whoever was reading has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.version:
@@ -32,18 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("tts_gym")
     logger.setLevel(logging.INFO)
     logger.addHandler(_StandardError())
-    try:
-        return handler(parsed)
-    except TTSGymError as error:
-        print(f"tts-gym: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("tts-gym: interrupted; nothing half-written was left behind", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)  # threads may be deep in compiled code, which hears no signal
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return handler(parsed)
 
 
 class _StandardError(logging.Handler):
@@ -53,8 +60,15 @@ class _StandardError(logging.Handler):
         print(f"tts-gym: {record.getMessage()}", file=sys.stderr)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tts-gym",
         description="Build, discover, learn and judge test-time-scaling controllers on recorded model output.",
     )
@@ -166,6 +180,8 @@ def _orders(text: str) -> int:
 
 def _evaluate(parsed: argparse.Namespace) -> int:
     outputs = [path for path in (parsed.json, parsed.parquet) if path is not None]
+    if len(outputs) > len({path.absolute() for path in outputs}):
+        raise UsageError(f"{outputs[0]}: --json and --parquet name the same file")
     for path in outputs:
         check_writable(path)
     from tts_gym.evaluation import BETAS, evaluate, frontier_table
@@ -262,21 +278,21 @@ def _pools_pull(parsed: argparse.Namespace) -> int:
 
 
 def _pools_import(parsed: argparse.Namespace) -> int:
-    from tts_gym.pools import import_json, import_tree, keep, save_pool, with_grading
+    from tts_gym.pools import import_named, import_tree, keep, name_of, save_pool, with_grading
 
     path: Path = parsed.path
-    if path.is_dir():
+    if is_folder(path):
         if parsed.output or parsed.name:
             raise UsageError(f"{path}: --output and --name are for one file, not for a folder")
         for source, pool in import_tree(path):
             keep(with_grading(pool, parsed.grading))
             print(f"{source} -> {_described(pool)}")
         return 0
-    if not path.exists():
+    if not is_file(path):
         raise UsageError(f"{path}: no such file or folder")
     if parsed.output is not None:
         check_writable(parsed.output)
-    pool = with_grading(import_json(path, name=parsed.name or f"local/{path.parent.name}/{path.stem}"), parsed.grading)
+    pool = with_grading(import_named(path, parsed.name or name_of(path)), parsed.grading)
     if parsed.output is not None:
         save_pool(pool, parsed.output)
         print(f"{path} -> {parsed.output}: {_described(pool)}")

@@ -27,10 +27,33 @@ def user_cache(*parts: str) -> Path:
     return folder
 
 
+def is_file(path: Path) -> bool:
+    """``path.is_file()``, also for what cannot be a path at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """``path.is_dir()``, also for what cannot be a path at all."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def check_writable(path: str | Path) -> None:
     """Raise UsageError now if ``path`` could not be written later."""
     path = Path(path)
     folder = path.parent
+    try:
+        path.with_name(f".{path.name}.00000000.part").exists()  # too long a name raises
+        special = path.exists() and not path.is_file() and not path.is_dir()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    if special:
+        raise UsageError(f"{path}: is a device or pipe, not a file that could be written")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, not a file that could be written")
     if not folder.is_dir():
@@ -52,8 +75,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             if not (temporary.is_dir() and path.is_dir()):  # another process made the same folder first
                 raise
     except OSError as error:
-        if error.filename is not None and Path(error.filename) in (temporary, path):
-            raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+        # errors of writing to an open file, and all of PyArrow's, name no file; its errors about content have no errno
+        place = None if error.filename is None else Path(error.filename)
+        if error.errno and (place is None or place == path or temporary in (place, *place.parents)):
+            raise UsageError(f"{path}: cannot be written: {os.strerror(error.errno)}") from None
         raise
     finally:
         if temporary.is_dir():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tts_gym.controllers import controller_files
 from tts_gym.errors import UsageError
+from tts_gym.files import is_file
 from tts_gym.names import nearest
 from tts_gym.programs.program import Number, Program, load_program
 
@@ -59,8 +60,8 @@ def find_program(name_or_path: str) -> Program:
     if name_or_path in shipped:
         return load_program(shipped[name_or_path], name_or_path)
     path = Path(name_or_path)
-    if path.suffix == ".py" or path.is_file():
-        if not path.is_file():
+    if path.suffix == ".py" or is_file(path):
+        if not is_file(path):
             raise UsageError(f"{name_or_path}: no such program file")
         return load_program(path, name_or_path)
     raise UsageError(f"unknown controller '{name_or_path}'{nearest(name_or_path, shipped, 'the controllers are')}")

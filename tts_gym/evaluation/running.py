@@ -78,6 +78,7 @@ def evaluate(
     seeds = list(range(orders)) if isinstance(orders, int) else list(orders)
     if not seeds:
         raise UsageError(f"orders should be at least 1, found {orders}")
+    betas = list(dict.fromkeys(float(beta) for beta in betas))
     chosen = [contestant(spec) for spec in contestants]
     knobs = [[c.knobs(beta) for beta in betas] for c in chosen]  # before any pool is read: usage errors come first
     opened = [pool if isinstance(pool, Pool) else open_pool(pool) for pool in pools]
@@ -119,7 +120,7 @@ def evaluate(
         "programs": {c.name: c.program.digest for c in chosen},
         "command": " ".join(sys.argv) if progress else None,
     }
-    asked_for = [(pool.name, c.name, float(beta)) for pool in opened for c in chosen for beta in dict.fromkeys(betas)]
+    asked_for = [(pool.name, c.name, beta) for pool in opened for c in chosen for beta in betas]
     return Results([rows[key] for key in asked_for], pa.concat_tables(tables).unify_dictionaries(), provenance)
 
 

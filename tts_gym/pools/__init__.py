@@ -2,13 +2,15 @@
 
 from tts_gym.pools.autotts import import_json
 from tts_gym.pools.grading import merge_equivalent, with_grading
-from tts_gym.pools.pool import GRADINGS, Optional, Pool, Recording, Vocabulary
+from tts_gym.pools.pool import GRADINGS, Pool, Recording, Signals, Vocabulary
 from tts_gym.pools.registry import (
     DEFAULT_POOL,
     at_hand,
+    import_named,
     import_tree,
     imported_pools,
     keep,
+    name_of,
     open_pool,
     published_files,
     pull,
@@ -22,19 +24,21 @@ __all__ = [
     "DEFAULT_POOL",
     "GRADINGS",
     "SCHEMA_VERSION",
-    "Optional",
     "Pool",
     "Recording",
+    "Signals",
     "SyntheticSpec",
     "Vocabulary",
     "at_hand",
     "generate",
     "import_json",
+    "import_named",
     "import_tree",
     "imported_pools",
     "keep",
     "load_pool",
     "merge_equivalent",
+    "name_of",
     "open_pool",
     "published_files",
     "pull",

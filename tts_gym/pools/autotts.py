@@ -33,7 +33,9 @@ def import_json(path: str | Path, name: str | None = None) -> Pool:
         raise PoolError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         items = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        if b"\\u" in raw:
+            json.dumps(items, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:  # also a number of too many digits, and lists in lists in lists
         raise PoolError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(items, list):
         raise PoolError(f"{path}: expected a list of questions, found {_kind(items)}")
@@ -56,7 +58,7 @@ def import_json(path: str | Path, name: str | None = None) -> Pool:
         trace = _field(item, "final_answers_trace", list, where)
         branches = _field(item, "each_branch", list, where)
         first = items[0]
-        if delta <= 0 or delta != first["probe_freq"]:
+        if not 0 < delta <= _MAX_TOKENS or delta != first["probe_freq"]:
             raise PoolError(f"{where}: probe_freq is {delta}, expected {first['probe_freq']} as in question 0, above 0")
         if not branches:
             raise PoolError(f"{where}: each_branch is empty")
@@ -72,7 +74,7 @@ def import_json(path: str | Path, name: str | None = None) -> Pool:
             finals.append(triple[2])
 
     return pool_from_cells(
-        name=name or f"{path.parent.name}/{path.stem}",
+        name=name or f"{path.resolve().parent.name}/{path.stem}",
         questions=questions,
         gold=gold,
         probe_counts=np.array(counts, dtype=np.int64),
@@ -105,7 +107,8 @@ def _field(item: dict[str, Any], field: str, kind: type, where: str) -> Any:
     if field not in item:
         raise PoolError(f"{where}: the field '{field}' is missing")
     if type(item[field]) is not kind:
-        raise PoolError(f"{where}: '{field}' should be {_NAMES[kind]}, found {_kind(item[field])}")
+        found = repr(item[field]) if kind is int and type(item[field]) is float else _kind(item[field])
+        raise PoolError(f"{where}: '{field}' should be {_NAMES[kind]}, found {found}")
     return item[field]
 
 

@@ -78,7 +78,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, eq=False)
-class Optional:
+class Signals:
     """Recorded signals that a pool may have beside its answers; each is None where absent.
 
     Attributes:
@@ -104,7 +104,7 @@ class Pool:
         vocabulary: the answer strings behind the codes.
         provenance: where the data comes from, as short text fields.
         graded: per cached grading mode, bool[total vocabulary]: whether that answer is correct.
-        optional: further recorded signals.
+        signals: what else was recorded.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Pool:
     vocabulary: Vocabulary
     provenance: Mapping[str, str] = field(default_factory=dict)
     graded: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    optional: Optional = field(default_factory=Optional)
+    signals: Signals = field(default_factory=Signals)
 
     @property
     def answers(self) -> NDArray[np.int16]:
@@ -175,7 +175,7 @@ def question_digest(pool: Pool, question: int) -> bytes:
     depth = int(pool.intervals[q].max(initial=0)) + 1
     for array in (pool.intervals[q], pool.tokens[q], pool.answers[q, :, :depth]):
         digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-    extra = pool.optional
+    extra = pool.signals
     if extra.probe_confidence is not None:
         digest.update(b"confidence" + np.ascontiguousarray(extra.probe_confidence[q, :, : depth - 1]).tobytes())
     if extra.branch_score is not None:
@@ -239,7 +239,7 @@ def pool_from_cells(
     delta: int,
     provenance: Mapping[str, str],
     graded: Mapping[str, Sequence[Sequence[int]]] | None = None,
-    optional: Optional | None = None,
+    signals: Signals | None = None,
 ) -> Pool:
     """Build a pool from flat columns of answers, branch after branch and question after question.
 
@@ -282,7 +282,7 @@ def pool_from_cells(
         vocabulary=Vocabulary(strings, offsets),
         provenance=dict(provenance),
         graded={mode: correct_flags(codes, offsets) for mode, codes in (graded or {}).items()},
-        optional=optional or Optional(),
+        signals=signals or Signals(),
     )
 
 

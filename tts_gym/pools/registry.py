@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from tts_gym.errors import PoolError, UsageError
-from tts_gym.files import user_cache
+from tts_gym.files import is_file, is_folder, user_cache
 from tts_gym.names import nearest
 from tts_gym.pools.autotts import import_json
 from tts_gym.pools.pool import Pool
@@ -81,9 +81,11 @@ def open_pool(name_or_path: str | Path) -> Pool:
     """
     text = str(name_or_path)
     path = Path(text)
-    if path.is_file():
+    if not text:
+        raise UsageError("the pool's name is empty")
+    if is_file(path):
         return read_pool_file(path, name=text)
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{text}: is a folder; import it with: tts-gym pools import {text}")
     if path.suffix in (".json", ".parquet"):
         raise UsageError(f"{text}: no such file")
@@ -126,7 +128,10 @@ def _published(file: PublishedFile) -> Pool:
         return checked_import(Path(local) / file.local_path, file)
     cached = imported_pools().get(file.name)
     if cached is not None:
-        return load_pool(cached, name=file.name)
+        pool = load_pool(cached, name=file.name)
+        if pool.provenance.get("sha256") != file.sha256:
+            raise PoolError(f"{cached}: was not made from the published {file.name}; remove it")
+        return pool
     return pull(file.name)
 
 
@@ -194,12 +199,28 @@ def import_tree(folder: Path) -> Iterator[tuple[Path, Pool]]:
     files = sorted(folder.rglob("*.json"))
     if not files:
         raise PoolError(f"{folder}: holds no .json file")
+    seen: dict[str, Path] = {}
     for path in files:
-        published = published_files().get(f"autotts/{path.parent.name}/{path.stem}")
-        if published is not None:
-            yield path, checked_import(path, published)
-        else:
-            yield path, import_json(path, name=f"local/{path.parent.name}/{path.stem}")
+        name = name_of(path)
+        if name in seen:
+            raise PoolError(f"{path}: would be called {name}, as {seen[name]} is; import one of them with --name")
+        seen[name] = path
+    for name, path in seen.items():
+        yield path, import_named(path, name)
+
+
+def name_of(path: Path) -> str:
+    """What an AutoTTS JSON file is called where nobody says: after its folder and itself."""
+    own = f"{path.resolve().parent.name}/{path.stem}"
+    return f"autotts/{own}" if f"autotts/{own}" in published_files() else f"local/{own}"
+
+
+def import_named(path: Path, name: str) -> Pool:
+    """Import an AutoTTS JSON file under a name. A published name takes the published file only; see checked_import."""
+    if name in shipped_pools():
+        raise UsageError(f"'{name}' is the name of a shipped pool")
+    published = published_files().get(name)
+    return import_json(path, name) if published is None else checked_import(path, published)
 
 
 def validate_pool(name_or_path: str | Path) -> Pool:

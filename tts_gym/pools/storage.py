@@ -4,11 +4,13 @@ Columns: ``question`` and ``branch`` (indices), ``tokens``, ``probe_codes`` (lis
 on the first branch of each question also ``question_text``, ``gold`` and ``vocabulary``, the list of answer
 strings that the codes index (-1: no answer). Where recorded: ``probe_confidence`` (list of float),
 ``probe_text`` (list of strings), ``branch_score``. The metadata key ``tts_gym`` holds the schema version,
-name, interval length, shape, content hash, provenance and cached gradings as JSON.
+name, interval length, shape, content hash, provenance and cached gradings as JSON; ``tts_gym_sha256`` is the
+checksum of that text. Pages carry checksums of their own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -23,9 +25,9 @@ from numpy.typing import NDArray
 from tts_gym.errors import PoolError
 from tts_gym.files import user_cache, written_whole
 from tts_gym.pools.pool import (
-    Optional,
     Pool,
     Recording,
+    Signals,
     Vocabulary,
     combine_digests,
     correct_flags,
@@ -33,7 +35,7 @@ from tts_gym.pools.pool import (
 )
 
 SCHEMA_VERSION = 1
-_METADATA = b"tts_gym"
+_METADATA, _SEAL = b"tts_gym", b"tts_gym_sha256"
 SCHEMA = pa.schema(
     [
         pa.field("question", pa.int32(), nullable=False),
@@ -70,9 +72,9 @@ def save_pool(pool: Pool, path: str | Path) -> None:
         "provenance": dict(pool.provenance),
         "graded": {mode: _accepted(pool, flags) for mode, flags in pool.graded.items()},
     }
-    present = [name for name in _OPTIONAL if getattr(pool.optional, name) is not None]
+    present = [name for name in _OPTIONAL if getattr(pool.signals, name) is not None]
     fields = [field for field in SCHEMA if field.name not in _OPTIONAL or field.name in present]
-    schema = pa.schema(fields, metadata={_METADATA: json.dumps(metadata).encode()})
+    schema = pa.schema(fields, metadata=sealed(metadata))
     per_group = max(1, _GROUP_CELLS // (recording.branches * recording.answers.shape[2]))
     with (
         written_whole(path) as temporary,
@@ -80,6 +82,12 @@ def save_pool(pool: Pool, path: str | Path) -> None:
     ):
         for start in range(0, recording.questions, per_group):
             writer.write_table(_rows(pool, range(start, min(start + per_group, recording.questions)), schema))
+
+
+def sealed(metadata: dict[str, Any]) -> dict[bytes, bytes]:
+    """The file's metadata with its checksum: Parquet has checksums for pages, but none for what describes them."""
+    raw = json.dumps(metadata).encode()
+    return {_METADATA: raw, _SEAL: hashlib.sha256(raw).hexdigest().encode()}
 
 
 def _accepted(pool: Pool, flags: NDArray[np.bool_]) -> list[list[int]]:
@@ -111,7 +119,7 @@ def _rows(pool: Pool, questions: range, schema: pa.Schema) -> pa.Table:
         "probe_codes": per_probe("probe_codes", pa.array(codes[recorded])),
         "final_code": pa.array(codes[np.arange(len(counts)), counts]),
     }
-    extra = pool.optional
+    extra = pool.signals
     if extra.probe_confidence is not None:
         values = extra.probe_confidence[q].reshape(len(counts), -1)[recorded[:, :-1]]
         columns["probe_confidence"] = per_probe("probe_confidence", pa.array(values, from_pandas=True))
@@ -144,7 +152,7 @@ def load_pool(path: str | Path, name: str | None = None) -> Pool:
                 pool = _decoded(file.read(columns=_columns(file), use_threads=False), metadata)
     except FileNotFoundError:
         raise PoolError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise PoolError(f"{path}: damaged or not a pool's Parquet file: {_first_line(error)}") from None
     return pool if name is None else pool.renamed(name)
 
@@ -154,17 +162,49 @@ def _first_line(error: BaseException) -> str:
 
 
 def _metadata(file: pq.ParquetFile, path: Path) -> dict[str, Any]:
-    raw = (file.schema_arrow.metadata or {}).get(_METADATA)
+    found = file.schema_arrow.metadata or {}
+    raw = found.get(_METADATA)
     if raw is None:
         raise PoolError(f"{path}: a Parquet file, but not a pool (it has no 'tts_gym' metadata)")
-    metadata: dict[str, Any] = json.loads(raw)
-    version = metadata.get("schema_version")
+    metadata = json.loads(raw)
+    version = metadata.get("schema_version") if isinstance(metadata, dict) else None
     if version != SCHEMA_VERSION:
         raise PoolError(f"{path}: pool schema version {version}, this tts-gym reads version {SCHEMA_VERSION}")
+    if found.get(_SEAL) != hashlib.sha256(raw).hexdigest().encode():
+        raise PoolError(f"{path}: damaged: the metadata differs from its checksum")
+    for key, (kind, least) in _KEYS.items():
+        value = metadata.get(key)
+        if type(value) is not kind or (isinstance(value, int) and value < least):
+            raise PoolError(f"{path}: the metadata '{key}' is {value!r:.60}, expected {_EXPECTED[kind]}")
+    if file.metadata.num_rows != metadata["questions"] * metadata["branches"]:
+        raise PoolError(f"{path}: {file.metadata.num_rows} rows for {metadata['questions']} x {metadata['branches']}")
     missing = {field.name for field in SCHEMA} - set(_OPTIONAL) - set(file.schema_arrow.names)
     if missing:
         raise PoolError(f"{path}: the column '{min(missing)}' is missing")
+    for field in file.schema_arrow:
+        expected = SCHEMA.field(field.name).type if field.name in SCHEMA.names else field.type
+        if _plain(field.type) != _plain(expected):
+            raise PoolError(f"{path}: the column '{field.name}' holds {field.type}, expected {expected}")
     return metadata
+
+
+_KEYS: dict[str, tuple[type, int]] = {
+    "name": (str, 0),
+    "delta": (int, 1),
+    "questions": (int, 1),
+    "branches": (int, 1),
+    "max_intervals": (int, 0),
+    "vocabulary_size": (int, 0),
+    "content_hash": (str, 0),
+    "provenance": (dict, 0),
+    "graded": (dict, 0),
+}
+_EXPECTED = {str: "a string", int: "a whole number above 0", dict: "an object"}
+
+
+def _plain(kind: pa.DataType) -> tuple[bool, pa.DataType]:
+    """A type without what does not matter here: how the elements of a list are called, and whether they can be null."""
+    return (True, kind.value_type) if pa.types.is_list(kind) else (False, kind)
 
 
 def _columns(file: pq.ParquetFile) -> list[str]:
@@ -203,11 +243,11 @@ def _decoded(table: pa.Table, metadata: dict[str, Any]) -> Pool:
         vocabulary=vocabulary,
         provenance=metadata["provenance"],
         graded={mode: correct_flags(codes, vocabulary.offsets) for mode, codes in metadata["graded"].items()},
-        optional=_optional(columns, counts, n),
+        signals=_signals(columns, counts, n),
     )
 
 
-def _optional(columns: dict[str, Any], counts: NDArray[Any], n: int) -> Optional:
+def _signals(columns: dict[str, Any], counts: NDArray[Any], n: int) -> Signals:
     q, depth = len(counts) // n, int(counts.max(initial=0))
     confidence = text = score = None
     if "probe_confidence" in columns:
@@ -219,7 +259,7 @@ def _optional(columns: dict[str, Any], counts: NDArray[Any], n: int) -> Optional
         text = [rows[i * n : (i + 1) * n] for i in range(q)]
     if "branch_score" in columns:
         score = columns["branch_score"].to_numpy(zero_copy_only=False).reshape(q, n)
-    return Optional(probe_confidence=confidence, probe_text=text, branch_score=score)
+    return Signals(probe_confidence=confidence, probe_text=text, branch_score=score)
 
 
 def _mapped(file: pq.ParquetFile, metadata: dict[str, Any]) -> Pool:

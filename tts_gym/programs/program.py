@@ -60,7 +60,7 @@ class Program:
             raise UsageError(f"beta should be between 0 and 1, found {beta:g}")
         try:
             scheduled = self.namespace["schedule"](float(beta))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ProgramError(
                 f"{self.path}: schedule({beta:g}) failed{line_of(error, self.path)}: {said(error)}"
             ) from None
@@ -124,8 +124,9 @@ def load_program(path: str | Path, name: str | None = None) -> Program:
     try:
         exec(compile(source, str(path), "exec"), namespace)
     except SyntaxError as error:
-        raise ProgramError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:
+        where = f"{path}, line {error.lineno}" if error.lineno else f"{path}"
+        raise ProgramError(f"{where}: {error.msg}") from None
+    except (Exception, SystemExit) as error:
         raise ProgramError(f"{path}: cannot be loaded{line_of(error, path)}: {said(error)}") from None
     linecache.checkcache(str(path))
     for function, arguments in (("schedule", ("beta",)), ("solve", ("episode", "knobs"))):
@@ -145,7 +146,8 @@ def as_attributes(knobs: Mapping[str, Number]) -> SimpleNamespace:
 
 def said(error: BaseException) -> str:
     """An exception as part of a sentence."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def line_of(error: BaseException, path: Path) -> str:

@@ -95,7 +95,7 @@ def run_program(
         run(program, recording, knobs, chosen, permutations, limits or Limits(), outcomes, at)
     except ProgramError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f"{program.path}: question {chosen[at[0]]}, order {seeds[at[1]]}"
         if not interpreted:  # the interpreter knows the line
             run_program(
