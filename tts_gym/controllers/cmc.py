@@ -12,9 +12,9 @@ Published operating points: beta 0.5 and beta 1.
 from tts_gym.programs import (
     Episode,
     Knobs,
+    active_votes,
     confidence,
     is_finished,
-    is_pruned,
     latest,
     live,
     majority,
@@ -96,4 +96,4 @@ def solve(episode: Episode, knobs: Knobs) -> int:
 
     if len(finals) > 0:
         return majority(finals)
-    return majority([latest(episode, i) for i in range(opened(episode)) if not is_pruned(episode, i)])
+    return majority(active_votes(episode))

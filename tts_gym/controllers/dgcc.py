@@ -12,9 +12,9 @@ from math import ceil
 from tts_gym.programs import (
     Episode,
     Knobs,
+    active_votes,
     confidence,
     is_finished,
-    is_pruned,
     latest,
     live,
     majority,
@@ -86,7 +86,7 @@ def solve(episode: Episode, knobs: Knobs) -> int:
 
     if len(finals) > 0:
         return majority(finals)
-    return majority([latest(episode, i) for i in range(opened(episode)) if not is_pruned(episode, i)])
+    return majority(active_votes(episode))
 
 
 def agreement(episode: Episode, leader: int) -> float:

@@ -11,8 +11,8 @@ Published operating point: ``parallel_probe:n=64`` with stable 40, patience 7, w
 from tts_gym.programs import (
     Episode,
     Knobs,
+    active_votes,
     can_branch,
-    is_pruned,
     latest,
     live,
     majority,
@@ -56,8 +56,3 @@ def solve(episode: Episode, knobs: Knobs) -> int:
         if stable >= knobs.stable or width(episode) == 0:
             break
     return previous
-
-
-def active_votes(episode: Episode) -> list[int]:
-    """The latest answers of all branches that were not pruned, in opening order."""
-    return [latest(episode, i) for i in range(opened(episode)) if not is_pruned(episode, i)]

@@ -19,11 +19,14 @@ def solve(episode: Episode, knobs: Knobs) -> int:
     while opened(episode) < knobs.n and can_branch(episode):
         start(episode)
     dissent = [0] * opened(episode)
+    votes = [-1] * opened(episode)
     previous, stable = -1, 0
     for t in range(PASSES):
         for i in live(episode):
             step(episode, i)
-        winner = majority([latest(episode, i) for i in range(opened(episode))])
+        for i in range(opened(episode)):
+            votes[i] = latest(episode, i)
+        winner = majority(votes)
         if t >= knobs.warm_up and width(episode) > 1:
             for i in live(episode):
                 dissent[i] = dissent[i] + 1 if latest(episode, i) != winner else 0

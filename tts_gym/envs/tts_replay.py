@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tts_gym.engine.reference import Episode
 from tts_gym.errors import IllegalMove, UsageError
 from tts_gym.pools import DEFAULT_POOL, Pool, open_pool, with_grading
-from tts_gym.programs.primitives import confidence, majority, top_two
+from tts_gym.programs.primitives import active_votes, confidence, majority, top_two
 from tts_gym.programs.runner import Limits, reference_episode
 
 BRANCH, ANSWER = 0, 1
@@ -201,15 +201,11 @@ class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
         if action == BRANCH:
             episode.branch()
         elif action == ANSWER:
-            episode.answer(majority(self._votes(episode)))
+            episode.answer(majority(active_votes(episode)))
         else:
             kind, i = divmod(action - 2, self.max_branches)
             moves: list[Callable[[int], Any]] = [episode.advance, episode.probe, episode.prune]
             moves[kind](i)
-
-    @staticmethod
-    def _votes(episode: Episode) -> list[int]:
-        return [episode.latest[i] for i in range(episode.opened) if not episode.pruned[i]]
 
     def _info(self, *, illegal: bool) -> dict[str, Any]:
         episode = self._running()
@@ -218,7 +214,7 @@ class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def _observation(self) -> NDArray[np.float32]:
         episode, w = self._running(), self.max_branches
-        votes = [vote for vote in self._votes(episode) if vote >= 0]
+        votes = [vote for vote in active_votes(episode) if vote >= 0]
         leader, first, second = top_two(votes)
         observation = np.zeros(self.observation_space.shape or (), dtype=np.float32)
         branches = observation[: _BRANCH_FIELDS * w].reshape(w, _BRANCH_FIELDS)

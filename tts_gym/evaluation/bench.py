@@ -37,23 +37,23 @@ def bench() -> None:
     """Measure replay, loading, start-up, compilation and memory, and print each as it is done."""
     pool = open_pool(_RECORDED if at_hand(_RECORDED) else DEFAULT_POOL)
     print(f"pool {pool.name}, {pool.recording.questions} questions x {pool.recording.branches} branches; one core\n")
-    with tempfile.TemporaryDirectory() as folder:
-        for title, columns, rows in (
-            (
-                "replay: CMC at beta 0.5, all questions x 100 orders",
-                ("engine", "median s", "best s", ""),
-                _replay(pool),
-            ),
-            ("loading one pool", ("from", "median ms", "best ms", ""), _loading(pool, Path(folder))),
-            ("start-up, whole process", ("command", "median s", "best s", ""), _startup()),
-            ("compiling CMC, whole process", ("machine code", "s", ""), _compiling(Path(folder))),
-            (
-                "memory: SC@64 x 4 orders on a pool of 1,000 questions x 1,024 branches",
-                ("first questions evaluated", "peak MiB", "above none, MiB"),
-                _memory(Path(folder)),
-            ),
-        ):
-            print(f"{title}\n{tabulate(rows, headers=columns, floatfmt='.4g')}\n", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _show(
+            "replay: CMC at beta 0.5, all questions x 100 orders", ("engine", "median s", "best s", ""), _replay(pool)
+        )
+        _show("loading one pool", ("from", "median ms", "best ms", ""), _loading(pool, folder))
+        _show("start-up, whole process", ("command", "median s", "best s"), _startup())
+        _show("compiling CMC, whole process", ("machine code", "s"), _compiling(folder))
+        _show(
+            "memory: SC@64 x 4 orders on a pool of 1,000 questions x 1,024 branches",
+            ("first questions evaluated", "peak MiB", "above none, MiB"),
+            _memory(folder),
+        )
+
+
+def _show(title: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    print(f"{title}\n{tabulate(rows, headers=columns, floatfmt='.4g')}\n", flush=True)
 
 
 def _times(action: Callable[[], Any], runs: int) -> list[float]:
@@ -142,7 +142,7 @@ def _startup() -> list[tuple[Any, ...]]:
         ("python -c 'import numba'", ["-c", "import numba"]),
     ):
         times = _times(lambda arguments=arguments: _process(arguments), 9)  # type: ignore[misc]
-        rows.append((label, statistics.median(times), min(times), ""))
+        rows.append((label, statistics.median(times), min(times)))
     return rows
 
 
@@ -154,7 +154,7 @@ def _compiling(folder: Path) -> list[tuple[Any, ...]]:
     cache = {"TTS_GYM_CACHE": str(folder / "cache")}
     (first,) = _times(lambda: _process(["-c", code], cache), 1)
     (again,) = _times(lambda: _process(["-c", code], cache), 1)
-    return [("none: the engine, then CMC", first, ""), ("on disk", again, "")]
+    return [("none: the engine, then CMC", first), ("on disk", again)]
 
 
 def _memory(folder: Path) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from tts_gym.programs.primitives import (
     Episode,
     Knobs,
+    active_votes,
     advance,
     branch,
     can_advance,
@@ -36,6 +37,7 @@ from tts_gym.programs.primitives import (
 __all__ = [
     "Episode",
     "Knobs",
+    "active_votes",
     "advance",
     "branch",
     "can_advance",

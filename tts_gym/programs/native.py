@@ -236,6 +236,20 @@ def live(episode):
 
 
 @native
+def active_votes(episode):
+    h = _address(episode)
+    opened = load(h, engine.OPENED)
+    votes = [0] * opened  # at its full size at once: growing takes a lock that other threads want too
+    count = 0
+    for i in range(opened):
+        b = engine.branch_address(h, i)
+        if load(b, engine.STATUS) != engine.PRUNED_BRANCH:
+            votes[count] = load(b, engine.LATEST)
+            count += 1
+    return votes[:count] if count < opened else votes
+
+
+@native
 def depth(episode, i):
     return _slot(episode, i, engine.DEPTH)
 
@@ -247,7 +261,7 @@ def spent_on(episode, i):
 
 MOVES_AND_LOOKS = (
     branch, advance, probe, prune, end_round, can_branch, can_advance, can_probe, opened, width, live,
-    latest, is_finished, is_pruned, is_live, depth, spent, spent_on,
+    latest, active_votes, is_finished, is_pruned, is_live, depth, spent, spent_on,
 )  # fmt: skip
 NAMESPACE: dict[str, Any] = {dispatcher.__name__: dispatcher for dispatcher in MOVES_AND_LOOKS}
 """Every primitive's compiled form, by name."""

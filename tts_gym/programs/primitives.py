@@ -167,6 +167,11 @@ def live(episode: Episode) -> list[int]:
     return episode.live_branches()
 
 
+def active_votes(episode: Episode) -> list[int]:
+    """The latest answers of all branches that were not pruned, in opening order; -1 where none was read."""
+    return [answer for answer, pruned in zip(episode.latest, episode.pruned, strict=True) if not pruned]
+
+
 def depth(episode: Episode, i: int) -> int:
     """Intervals generated of branch i."""
     return episode.depth[_branch_index(i)]
