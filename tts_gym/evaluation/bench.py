@@ -16,6 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tts_gym.evaluation.contestants import find_program
+from tts_gym.evaluation.running import evaluate
 from tts_gym.pools import (
     DEFAULT_POOL,
     Pool,
@@ -184,12 +185,8 @@ def _process(arguments: Sequence[str], environment: dict[str, str] | None = None
 def _peak(path: str, questions: int) -> int:
     """Peak resident KiB of this process (Linux) after evaluating its first so many questions."""
     pool = load_pool(path)
-    program = find_program("sc")
-    if questions:
-        run_program(program, pool.recording, program.knobs(1.0), questions=range(questions), orders=4)
-    else:
-        small = generate(SyntheticSpec(questions=1), seed=0)
-        run_program(program, small.recording, program.knobs(1.0), orders=1)
+    some = (pool, range(questions)) if questions else (generate(SyntheticSpec(questions=1), seed=0), None)
+    evaluate(["sc"], [some[0]], [1.0], orders=4, questions=some[1])
     # Not getrusage: its peak includes the parent's at the moment of forking.
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))

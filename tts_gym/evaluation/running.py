@@ -219,7 +219,8 @@ def _joined(outcomes: Sequence[Outcomes]) -> Outcomes:
 
 def _graded(pool: Pool, grading: str, questions: NDArray[Any], outcome: Outcomes) -> NDArray[np.bool_]:
     """bool[A, S]: whether each episode's answer is correct; no answer is wrong."""
-    correct: NDArray[np.bool_] = pool.correct(grading)[questions[:, None], np.maximum(outcome.code, 0)]
+    graded = pool.correct(grading, questions.tolist())
+    correct: NDArray[np.bool_] = np.take_along_axis(graded, np.maximum(outcome.code, 0), axis=1)
     correct &= outcome.code >= 0
     return correct
 

@@ -135,25 +135,24 @@ class Pool:
         """int16[Q, N], the code of every branch's final answer, -1 for none."""
         return np.take_along_axis(self.answers, self.intervals[:, :, None].astype(np.int64), axis=2)[:, :, 0]
 
-    def correct(self, grading: str = "exact") -> NDArray[np.bool_]:
-        """bool[Q, V]: whether each answer code is correct. Raises PoolError for a mode not graded yet.
+    def correct(self, grading: str = "exact", questions: Sequence[int] | None = None) -> NDArray[np.bool_]:
+        """bool[A, V]: whether each answer code of each asked question (all by default) is correct.
 
-        ``exact`` is the published string equality; other modes come from ``grading.with_grading``.
+        ``exact`` is the published string equality; other modes come from ``grading.with_grading``, and
+        raise PoolError before.
         """
-        flat = self._exact if grading == "exact" else self.graded.get(grading)
-        if flat is None:
+        if grading != "exact" and grading not in self.graded:
             raise PoolError(f"pool {self.name} has no '{grading}' grading; use tts_gym.pools.with_grading first")
-        sizes = self.vocabulary.sizes
-        dense = np.zeros((len(sizes), max(1, self.recording.vocabulary_size)), dtype=np.bool_)
-        dense[np.arange(dense.shape[1]) < sizes[:, None]] = flat
+        asked = range(len(self.gold)) if questions is None else questions
+        dense = np.zeros((len(asked), max(1, self.recording.vocabulary_size)), dtype=np.bool_)
+        for row, question in enumerate(asked):
+            start, stop = (int(offset) for offset in self.vocabulary.offsets[question : question + 2])
+            if grading == "exact":
+                equal = pc.equal(self.vocabulary.strings[start:stop], self.gold[question])
+                dense[row, : stop - start] = equal.to_numpy(zero_copy_only=False)
+            else:
+                dense[row, : stop - start] = self.graded[grading][start:stop]
         return dense
-
-    @cached_property
-    def _exact(self) -> NDArray[np.bool_]:
-        wanted = pa.array(self.gold, pa.string()).take(
-            pa.array(np.repeat(np.arange(len(self.gold)), self.vocabulary.sizes))
-        )
-        return pc.equal(self.vocabulary.strings, wanted).to_numpy(zero_copy_only=False)
 
     @cached_property
     def content_hash(self) -> str:

@@ -15,7 +15,7 @@ from tts_gym.errors import PoolError, UsageError
 from tts_gym.files import is_file, is_folder, user_cache
 from tts_gym.names import nearest
 from tts_gym.pools.autotts import import_json
-from tts_gym.pools.pool import Pool
+from tts_gym.pools.pool import Pool, content_hash
 from tts_gym.pools.storage import load_pool, recorded_hash, save_pool
 
 DEFAULT_POOL = "synthetic/aime-v0"
@@ -228,6 +228,6 @@ def validate_pool(name_or_path: str | Path) -> Pool:
     pool = open_pool(name_or_path)
     text = str(name_or_path)
     path = Path(text) if Path(text).is_file() else {**shipped_pools(), **imported_pools()}.get(text)
-    if path is not None and path.suffix == ".parquet" and recorded_hash(path) != pool.content_hash:
+    if path is not None and path.suffix == ".parquet" and recorded_hash(path) != content_hash(pool):
         raise PoolError(f"{path}: the content differs from its recorded hash")
     return pool

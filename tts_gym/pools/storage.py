@@ -274,7 +274,7 @@ def _mapped(file: pq.ParquetFile, metadata: dict[str, Any]) -> Pool:
     with pa.memory_map(str(folder / "vocabulary.arrow")) as source:
         strings = pa.ipc.open_file(source).read_all()["answer"].combine_chunks()
     offsets = np.load(folder / "offsets.npy")
-    return Pool(
+    pool = Pool(
         name=metadata["name"],
         recording=Recording(**arrays, delta=metadata["delta"], vocabulary_size=metadata["vocabulary_size"]),
         questions=tuple(words["questions"]),
@@ -283,6 +283,8 @@ def _mapped(file: pq.ParquetFile, metadata: dict[str, Any]) -> Pool:
         provenance=metadata["provenance"],
         graded={mode: correct_flags(accepted, offsets) for mode, accepted in metadata["graded"].items()},
     )
+    vars(pool)["content_hash"] = metadata["content_hash"]  # compared when it was decoded; again would touch all of it
+    return pool
 
 
 def _decode_to(folder: Path, file: pq.ParquetFile, metadata: dict[str, Any]) -> None:
