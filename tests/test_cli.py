@@ -286,7 +286,10 @@ class TestPools:
     def test_shipped_pool_is_listed_and_valid(self, own_cache: Path) -> None:
         listed = tts_gym("pools", "list").stdout
         assert re.search(r"^synthetic/aime-v0 +shipped$", listed, re.MULTILINE)
-        assert len(re.findall(r"^autotts/\S+ +to download: tts-gym pools pull$", listed, re.MULTILINE)) == 12
+        assert (
+            len(re.findall(r"^autotts/\S+ +to download, \d\.\d MB: tts-gym pools pull \S+$", listed, re.MULTILINE))
+            == 12
+        )
         assert (
             "synthetic/aime-v0 (30 questions x 128 branches): valid"
             in tts_gym("pools", "validate", "synthetic/aime-v0").stdout

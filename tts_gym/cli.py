@@ -247,7 +247,10 @@ def _pools_list(parsed: argparse.Namespace) -> int:
 
     shipped, published = shipped_pools(), published_files()
     rows = [(name, "shipped") for name in shipped]
-    rows += [(name, "at hand" if at_hand(name) else "to download: tts-gym pools pull") for name in published]
+    rows += [
+        (name, "at hand" if at_hand(name) else f"to download, {file.size / 1e6:.1f} MB: tts-gym pools pull {name}")
+        for name, file in published.items()
+    ]
     rows += [(name, "imported") for name in imported_pools() if name not in published]
     print(tabulate(rows, headers=("pool", "state")))
     return 0

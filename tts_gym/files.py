@@ -13,11 +13,20 @@ from tts_gym.errors import UsageError
 
 
 def user_cache(*parts: str) -> Path:
-    """A folder in the platform's user cache (``TTS_GYM_CACHE`` overrides where), created on demand."""
+    """A folder in the platform's user cache, created on demand; see :func:`cache_path`."""
+    return make_folder(cache_path(*parts))
+
+
+def cache_path(*parts: str) -> Path:
+    """Where something lies in the platform's user cache, whether it is there or not; TTS_GYM_CACHE overrides where."""
     import platformdirs
 
     root = os.environ.get("TTS_GYM_CACHE") or platformdirs.user_cache_dir("tts-gym", appauthor=False)
-    folder = Path(root).joinpath(*parts)
+    return Path(root).joinpath(*parts)
+
+
+def make_folder(folder: Path) -> Path:
+    """Create a folder of the cache unless it is there. Raises UsageError that says what to do where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,15 +56,15 @@ def check_writable(path: str | Path) -> None:
     """Raise UsageError now if ``path`` could not be written later."""
     path = Path(path)
     folder = path.parent
+    if is_folder(path):
+        raise UsageError(f"{path}: is a folder, not a file that could be written")
     try:
         path.with_name(f".{path.name}.00000000.part").exists()  # too long a name raises
-        special = path.exists() and not path.is_file() and not path.is_dir()
+        special = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     if special:
         raise UsageError(f"{path}: is a device or pipe, not a file that could be written")
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, not a file that could be written")
     if not folder.is_dir():
         raise UsageError(f"{path}: cannot be written: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):

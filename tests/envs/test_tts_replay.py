@@ -99,6 +99,13 @@ def test_an_illegal_action_is_free_and_flagged(env: TTSReplayEnv) -> None:
     np.testing.assert_array_equal(observation, before)
 
 
+def test_after_its_end_an_episode_takes_no_action(env: TTSReplayEnv) -> None:
+    env.reset(seed=0)
+    env.step(1)
+    with pytest.raises(gym.error.ResetNeeded, match="the episode has ended"):
+        env.step(1)
+
+
 def test_strict_raises_on_an_illegal_action() -> None:
     env = TTSReplayEnv(strict=True)
     env.reset(seed=0)

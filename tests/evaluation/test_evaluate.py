@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from tts_gym.engine.moves import Move, branch_order
 from tts_gym.errors import PoolError, ProgramError, UsageError
-from tts_gym.evaluation import Row, evaluate
+from tts_gym.evaluation import Row, evaluate, find_program
 from tts_gym.pools import SyntheticSpec, generate, merge_equivalent, open_pool
-from tts_gym.programs.runner import Limits
+from tts_gym.programs.runner import Limits, trace_program
 
 POOL = generate(SyntheticSpec(questions=5, branches=16), seed=3, name="small")
 
@@ -23,8 +26,6 @@ def _numbers(row: Row) -> tuple[object, ...]:
 def test_one_branch_is_the_mean_over_first_branches_by_hand() -> None:
     (row,) = evaluate(["sc:n=1"], [POOL], [0.0], orders=16).rows
     first = [np.arange(16)] * 5
-    from tts_gym.engine.moves import branch_order
-
     opened = np.array([branch_order(16, s)[0] for s in range(16)])
     finals = POOL.final_codes()[:, opened]
     right = POOL.correct()[np.arange(5)[:, None], finals]
@@ -140,3 +141,44 @@ def test_a_failing_program_fails_the_evaluation(tmp_path: Path) -> None:
 def test_a_pool_is_not_graded_by_a_mode_it_was_not_graded_by() -> None:
     with pytest.raises(PoolError, match="no 'math' grading"):
         open_pool("synthetic/aime-v0").correct("math")
+
+
+def test_interpreted_programs_run_where_a_debugger_sees_them(tmp_path: Path) -> None:
+    program = tmp_path / "own.py"
+    program.write_text(
+        "from tts_gym.programs import latest, read\n"
+        "def schedule(beta): return {}\n"
+        "def solve(episode, knobs):\n"
+        "    i = read(episode)\n"
+        "    return latest(episode, i)\n"
+    )
+    commands = f"b {program}:5\nc\np ('at', i, spent(episode))\np ('at', i, episode.opened)\nq\n"
+    debugged = [
+        sys.executable,
+        "-m",
+        "pdb",
+        "-m",
+        "tts_gym.cli",
+        "evaluate",
+        "--interpreted",
+        "--controller",
+        str(program),
+    ]
+    done = subprocess.run(
+        [*debugged, "--orders", "1", "--beta", "0"], input=commands, capture_output=True, text=True, timeout=100
+    )
+    assert "('at', 0, 1)" in done.stdout
+
+
+def test_a_single_contestant_and_pool_need_no_list() -> None:
+    (row,) = evaluate("sc:n=1", POOL, [0.0], orders=1).rows
+    assert (row.contestant, row.pool) == ("sc:n=1", "small")
+
+
+def test_the_log_of_an_episode_is_its_trace() -> None:
+    program = find_program("sc")
+    trace = trace_program(program, POOL.recording, {"n": 2}, question=1, order=4)
+    first, second = branch_order(16, 4)[:2]
+    continues = int(POOL.intervals[1, first] + POOL.intervals[1, second])
+    assert [move for move, _ in trace] == [*[Move.BRANCH] * 2, *[Move.CONTINUE] * continues, Move.ANSWER]
+    assert {i for move, i in trace if move == Move.CONTINUE} == {0, 1}

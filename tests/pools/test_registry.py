@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -204,6 +205,18 @@ class TestLocalCopy:
         assert pool.name == "autotts/Qwen3-8B/aime24"
         assert (pool.recording.questions, pool.recording.branches, pool.recording.delta) == (30, 128, 500)
 
+    def test_a_folder_that_is_not_there(self, published: PublishedFile, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TTS_GYM_AUTOTTS", "typo")
+        with pytest.raises(UsageError, match="TTS_GYM_AUTOTTS=typo: no such folder"):
+            open_pool(NAME)
+
+    def test_a_folder_without_the_file(
+        self, published: PublishedFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TTS_GYM_AUTOTTS", str(tmp_path))
+        with pytest.raises(PoolError, match=r"neither Tiny-1B/sums\.json nor data/sums\.json is in TTS_GYM_AUTOTTS="):
+            open_pool(NAME)
+
 
 class TestImportTree:
     def test_published_files_are_checked_and_others_are_local(self, published: PublishedFile, tmp_path: Path) -> None:
@@ -221,8 +234,40 @@ class TestImportTree:
         with pytest.raises(PoolError, match=r"here: holds no \.json file"):
             list(import_tree(tmp_path / "here"))
 
+    def test_a_clone_of_the_repository(
+        self, published: PublishedFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clone = tmp_path / "clone"
+        for folder in ("workspace", "test_environment"):
+            (clone / folder / "Tiny-1B").mkdir(parents=True)
+            (clone / folder / "Tiny-1B" / "sums.json").write_bytes(CONTENT)
+        (clone / "package.json").write_text('{"name": "not a pool"}')
+        assert [pool.name for _, pool in import_tree(clone)] == [NAME]
+        (clone / "data").mkdir()
+        (clone / published.path).write_bytes(CONTENT)
+        monkeypatch.setenv("TTS_GYM_AUTOTTS", str(clone))
+        assert open_pool(NAME).provenance["path"] == published.path
+
+    def test_a_damaged_file_is_not_left_out_in_silence(self, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree" / "cut.json").write_bytes(CONTENT[:-9])
+        with pytest.raises(PoolError, match=r"cut\.json: not valid JSON"):
+            list(import_tree(tmp_path / "tree"))
+
 
 class TestPull:
+    def test_what_is_at_hand_is_not_asked_for(
+        self, published: PublishedFile, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "Tiny-1B").mkdir()
+        (tmp_path / "Tiny-1B" / "sums.json").write_bytes(CONTENT)
+        monkeypatch.setenv("TTS_GYM_AUTOTTS", str(tmp_path))
+        pull(NAME, base_url=site.address)
+        monkeypatch.delenv("TTS_GYM_AUTOTTS")
+        pull(NAME, base_url=site.address)
+        assert open_pool(NAME).gold == ("7",)
+        assert site.requests == []
+
     def test_downloaded_once_and_kept(self, published: PublishedFile, site: Site, cache: Path) -> None:
         site.pages["/data/sums.json"] = CONTENT
         assert not at_hand(NAME)
@@ -242,6 +287,7 @@ class TestPull:
     ) -> None:
         site.pages["/data/sums.json"] = CONTENT
         pull(NAME, base_url=site.address)
+        shutil.rmtree(cache / "pools")
         (cache / "downloads" / "data" / "sums.json").write_bytes(CONTENT[:-9])
         pull(NAME, base_url=site.address)
         assert len(site.requests) == 2

@@ -10,6 +10,7 @@ import pytest
 from tts_gym.engine import compiled as engine
 from tts_gym.engine.reference import Episode
 from tts_gym.errors import ProgramError, UsageError
+from tts_gym.evaluation import evaluate
 from tts_gym.pools.pool import Recording
 from tts_gym.programs import confidence
 from tts_gym.programs.program import Program, load_program
@@ -56,6 +57,12 @@ def test_no_branch_has_a_negative_index(tmp_path: Path, look: str, interpreted: 
     p = program(tmp_path, f"return -1 - int({look}(episode, -1)) * 0")
     with pytest.raises(ProgramError, match=r"p\.py: question 0, order 0 in line 7: IndexError"):
         run_program(p, ONE, p.knobs(0.5), orders=1, interpreted=interpreted)
+
+
+@both_ways
+def test_a_depth_can_be_probed_once(tmp_path: Path, interpreted: bool) -> None:
+    p = program(tmp_path, "return -1 if can_probe(episode, i) else a")  # it was probed in the line above
+    assert run_program(p, ONE, p.knobs(0.5), orders=1, interpreted=interpreted).code.tolist() == [[0]]
 
 
 @both_ways
@@ -106,6 +113,23 @@ def test_a_question_that_is_not_there(tmp_path: Path, question: int, interpreted
     p = program(tmp_path, "return -1")
     with pytest.raises(UsageError, match=rf"questions should be from 0 to 0, found \[{question}\]"):
         run_program(p, ONE, p.knobs(0.5), questions=[question], orders=1, interpreted=interpreted)
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "spec", ["cmc:max_branch=128", "ibc:n_init=100", "scr:max_branch=70", "dgcc:n_init=70", "sdgv:cohort=128"]
+)
+def test_controllers_follow_their_knobs_past_64_branches(spec: str, interpreted: bool) -> None:
+    (row,) = evaluate([spec], ["synthetic/aime-v0"], [1.0], orders=1, questions=[0, 1], interpreted=interpreted).rows
+    assert row.tokens > 0
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taken").write_text("")
+    p = program(tmp_path, "return -1")
+    monkeypatch.setattr("tts_gym.programs.compilation.code_cache", lambda: tmp_path / "taken")
+    with pytest.raises(UsageError, match=r"taken.*cannot be created.*set TTS_GYM_CACHE to a writable folder"):
+        run_program(p, ONE, p.knobs(0.5), orders=1)
 
 
 @pytest.mark.parametrize(

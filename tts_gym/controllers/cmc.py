@@ -49,9 +49,10 @@ def schedule(beta: float) -> dict[str, float]:
 
 
 def solve(episode: Episode, knobs: Knobs) -> int:
+    most = max(knobs.n_init, knobs.max_branch)
     finals: list[int] = []  # answers of finished branches, in order of completion: the votes
-    steps = [0] * MOST_BRANCHES
-    dissent = [0] * MOST_BRANCHES
+    steps = [0] * most
+    dissent = [0] * most
     ema = 0.0
     window: list[float] = []
     leader, first, second, counted = -1, 0, 0, 0

@@ -47,10 +47,11 @@ def schedule(beta: float) -> dict[str, float]:
 
 
 def solve(episode: Episode, knobs: Knobs) -> int:
+    most = max(knobs.n_init, knobs.max_branch)
     finals: list[int] = []  # answers of finished branches, in order of completion: the votes
-    dissent = [0] * MOST_BRANCHES
-    repeats = [0] * MOST_BRANCHES
-    asleep = [0] * MOST_BRANCHES  # rounds spent asleep, ever
+    dissent = [0] * most
+    repeats = [0] * most
+    asleep = [0] * most  # rounds spent asleep, ever
     start_many(episode, knobs.n_init, finals)
 
     for r in range(ROUNDS):

@@ -39,8 +39,9 @@ def schedule(beta: float) -> dict[str, float]:
 
 
 def solve(episode: Episode, knobs: Knobs) -> int:
+    most = max(knobs.n_init, knobs.max_branch)
     finals: list[int] = []  # answers of finished branches, in order of completion: the votes
-    dissent = [0] * MOST_BRANCHES
+    dissent = [0] * most
     start_many(episode, knobs.n_init, finals)
 
     for r in range(ROUNDS):

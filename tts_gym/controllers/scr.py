@@ -43,8 +43,9 @@ def schedule(beta: float) -> dict[str, float]:
 
 
 def solve(episode: Episode, knobs: Knobs) -> int:
+    most = max(knobs.n_init, knobs.max_branch)
     finals: list[int] = []  # answers of finished branches, in order of completion: the votes
-    dissent = [0] * MOST_BRANCHES
+    dissent = [0] * most
     previous, flat = 0.0, 0
     start_many(episode, knobs.n_init, finals)
 

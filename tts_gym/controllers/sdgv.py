@@ -37,10 +37,11 @@ def schedule(beta: float) -> dict[str, float]:
 
 
 def solve(episode: Episode, knobs: Knobs) -> int:
-    locked = [False] * MOST_BRANCHES
-    out = [False] * MOST_BRANCHES  # lost its vote; a finished branch can, though there is nothing to prune
-    streak = [1] * MOST_BRANCHES
-    dissent = [0] * MOST_BRANCHES
+    most = max(2, knobs.cohort)
+    locked = [False] * most
+    out = [False] * most  # lost its vote; a finished branch can, though there is nothing to prune
+    streak = [1] * most
+    dissent = [0] * most
     for _ in range(max(2, knobs.cohort // 4)):
         widen(episode, locked, knobs.lock_len)
 

@@ -60,10 +60,19 @@ def branch_order(branches: int, order: int) -> NDArray[np.int32]:
     """The permutation in which branches are opened: ``random.Random(order).shuffle`` of 0..N-1.
 
     Spec 2.2: it depends on the number of branches and the order only, so one order opens the same
-    positions in every question. Returns a read-only int32 array of shape [N].
+    positions in every question. Returns int32[N], read-only.
     """
     positions = list(range(branches))
     random.Random(order).shuffle(positions)
-    permutation = np.array(positions, dtype=np.int32)
-    permutation.setflags(write=False)
-    return permutation
+    return _read_only(np.array(positions, dtype=np.int32))
+
+
+@lru_cache(maxsize=16)
+def branch_orders(branches: int, orders: tuple[int, ...]) -> NDArray[np.int32]:
+    """Several orders as int32[S, N], read-only; shuffling in Python takes longer than replaying."""
+    return _read_only(np.stack([branch_order(branches, order) for order in orders]))
+
+
+def _read_only(permutations: NDArray[np.int32]) -> NDArray[np.int32]:
+    permutations.setflags(write=False)
+    return permutations

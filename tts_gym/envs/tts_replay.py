@@ -151,6 +151,8 @@ class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Take one action; see the class."""
         episode = self._running()
+        if episode.answered is not None:
+            raise gym.error.ResetNeeded("the episode has ended; call reset() first")
         before = episode.cost
         try:
             self._move(episode, int(action))

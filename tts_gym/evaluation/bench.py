@@ -15,6 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from tts_gym.engine.moves import Move
 from tts_gym.evaluation.contestants import find_program
 from tts_gym.evaluation.running import evaluate
 from tts_gym.pools import (
@@ -28,9 +29,11 @@ from tts_gym.pools import (
     open_pool,
     save_pool,
 )
-from tts_gym.programs.runner import run_program
+from tts_gym.programs.program import Program
+from tts_gym.programs.runner import run_program, trace_program
 
 _RECORDED = "autotts/Qwen3-8B/aime24"
+_STATUS = Path("/proc/self/status")
 _LARGE = SyntheticSpec(questions=1000, branches=1024)
 
 
@@ -46,6 +49,9 @@ def bench() -> None:
         _show("loading one pool", ("from", "median ms", "best ms", ""), _loading(pool, folder))
         _show("start-up, whole process", ("command", "median s", "best s"), _startup())
         _show("compiling CMC, whole process", ("machine code", "s"), _compiling(folder))
+        if not _STATUS.exists():
+            print("memory: measured on Linux only")
+            return
         _show(
             "memory: SC@64 x 4 orders on a pool of 1,000 questions x 1,024 branches",
             ("first questions evaluated", "peak MiB", "above none, MiB"),
@@ -69,8 +75,8 @@ def _times(action: Callable[[], Any], runs: int) -> list[float]:
 def _replay(pool: Pool) -> list[tuple[Any, ...]]:
     program = find_program("cmc")
     knobs = program.knobs(0.5)
-    outcome = run_program(program, pool.recording, knobs)
-    steps = int(outcome.probes.sum() + _unprobed_ends(pool, outcome))
+    episodes = run_program(program, pool.recording, knobs).code.size
+    steps = _branch_steps(pool, program)
     compiled = _times(lambda: run_program(program, pool.recording, knobs), 21)
     interpreted = _times(lambda: run_program(program, pool.recording, knobs, interpreted=True), 3)
     fast, slow = statistics.median(compiled), statistics.median(interpreted)
@@ -79,25 +85,18 @@ def _replay(pool: Pool) -> list[tuple[Any, ...]]:
             "compiled",
             fast,
             min(compiled),
-            f"{outcome.code.size:,} episodes, {1e9 * fast / steps:.0f} ns per branch step",
+            f"{episodes:,} episodes, {1e9 * fast / steps:.0f} ns per branch step",
         ),
         ("interpreted", slow, min(interpreted), f"{steps:,} branch steps; {slow / fast:.0f} times the compiled median"),
     ]
 
 
-def _unprobed_ends(pool: Pool, outcome: Any) -> int:
-    """Steps that found a branch ended: CMC probes after every other step."""
-    program = find_program("cmc")
-    from tts_gym.programs.runner import trace_program
-
-    sample = [
-        trace_program(program, pool.recording, program.knobs(0.5), question=q, order=s)
-        for q in range(pool.recording.questions)
-        for s in range(2)
-    ]
-    steps = sum(move.name in ("BRANCH", "CONTINUE") for trace in sample for move, _ in trace)
-    probes = sum(move.name == "PROBE" for trace in sample for move, _ in trace)
-    return round(outcome.probes.sum() * (steps / probes - 1))
+def _branch_steps(pool: Pool, program: Program) -> int:
+    """BRANCH and CONTINUE moves of the whole run, counted in its action logs."""
+    knobs, recording = program.knobs(0.5), pool.recording
+    episodes = ((q, s) for q in range(recording.questions) for s in range(100))
+    traces = (trace_program(program, recording, knobs, question=q, order=s) for q, s in episodes)
+    return sum(move in (Move.BRANCH, Move.CONTINUE) for trace in traces for move, _ in trace)
 
 
 def _loading(pool: Pool, folder: Path) -> list[tuple[Any, ...]]:
@@ -106,7 +105,7 @@ def _loading(pool: Pool, folder: Path) -> list[tuple[Any, ...]]:
     save_pool(pool, as_parquet)
     slow, fast = _times(lambda: import_json(as_json), 15), _times(lambda: load_pool(as_parquet), 45)
     ratio = statistics.median(slow) / statistics.median(fast)
-    rows = [("AutoTTS JSON", slow, as_json), ("Parquet", fast, as_parquet)]
+    rows = [("AutoTTS JSON, rewritten compactly", slow, as_json), ("Parquet", fast, as_parquet)]
     return [
         (label, 1e3 * statistics.median(times), 1e3 * min(times), f"{path.stat().st_size:,} bytes{note}")
         for (label, times, path), note in zip(rows, ("", f"; {ratio:.1f} times faster"), strict=True)
@@ -188,8 +187,7 @@ def _peak(path: str, questions: int) -> int:
     some = (pool, range(questions)) if questions else (generate(SyntheticSpec(questions=1), seed=0), None)
     evaluate(["sc"], [some[0]], [1.0], orders=4, questions=some[1])
     # Not getrusage: its peak includes the parent's at the moment of forking.
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    return int(next(line.split()[1] for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM")))
 
 
 if __name__ == "__main__":

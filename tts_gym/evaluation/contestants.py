@@ -32,7 +32,7 @@ class Contestant:
         return self.program.knobs(beta, self.overrides)
 
 
-def contestant(spec: str | Program | Contestant) -> Contestant:
+def contestant(spec: str | Path | Program | Contestant) -> Contestant:
     """A contestant from ``NAME_OR_FILE`` or ``NAME_OR_FILE:knob=value,knob=value``.
 
     Raises:
@@ -43,6 +43,7 @@ def contestant(spec: str | Program | Contestant) -> Contestant:
         return spec
     if isinstance(spec, Program):
         return Contestant(spec.name, spec)
+    spec = str(spec)
     head, colon, tail = spec.rpartition(":")
     name, settings = (head, tail) if colon and "=" in tail else (spec, "")
     overrides: dict[str, str | Number] = {}

@@ -7,12 +7,12 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,9 @@ from tts_gym.programs.runner import Limits, Outcomes, run_program
 
 log = logging.getLogger("tts_gym")
 
+ContestantSpec: TypeAlias = str | Path | Program | Contestant
+PoolSpec: TypeAlias = str | Path | Pool
+
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _EPISODES_PER_TASK = 5000  # short enough for a lively progress bar and a prompt Ctrl-C
 
@@ -44,8 +47,8 @@ class _Point:
 
 
 def evaluate(
-    contestants: Iterable[str | Program | Contestant],
-    pools: Iterable[str | Path | Pool],
+    contestants: ContestantSpec | Iterable[ContestantSpec],
+    pools: PoolSpec | Iterable[PoolSpec],
     betas: Sequence[float] = BETAS,
     orders: int | Sequence[int] = 100,
     *,
@@ -68,7 +71,7 @@ def evaluate(
         grading: ``exact`` or ``math``.
         merge: whether answers that are mathematically equal share a vote.
         limits: width, budget and probe cost; unlimited and free by default.
-        interpreted: run programs as plain Python on the reference engine.
+        interpreted: run programs as plain Python on the reference engine, one after another in this thread.
         workers: threads; one per core by default.
         progress: show a bar on standard error, if that is a terminal.
 
@@ -78,12 +81,16 @@ def evaluate(
     seeds = list(range(orders)) if isinstance(orders, int) else list(orders)
     if not seeds:
         raise UsageError(f"orders should be at least 1, found {orders}")
+    if min(seeds) < 0:
+        raise UsageError(f"an order should be a number from 0 on, found {min(seeds)}")
+    contestants = [contestants] if isinstance(contestants, str | Path | Program | Contestant) else contestants
+    pools = [pools] if isinstance(pools, str | Path | Pool) else pools
     betas = list(dict.fromkeys(float(beta) for beta in betas))
     chosen = [contestant(spec) for spec in contestants]
     knobs = [[c.knobs(beta) for beta in betas] for c in chosen]  # before any pool is read: usage errors come first
     opened = [pool if isinstance(pool, Pool) else open_pool(pool) for pool in pools]
-    if not (chosen and opened and betas):
-        raise UsageError("an evaluation needs at least one contestant, one pool and one beta")
+    if not (chosen and opened and betas) or (questions is not None and not len(questions)):
+        raise UsageError("an evaluation needs at least one contestant, one pool, one beta and one question")
     for what, names in (("pool", [p.name for p in opened]), ("contestant", [c.name for c in chosen])):
         if len(set(names)) < len(names):
             raise UsageError(f"the {what} '{next(n for n in names if names.count(n) > 1)}' is given twice")
@@ -138,7 +145,7 @@ def _compile(programs: Sequence[tuple[Program, Mapping[str, Number]]], workers: 
             missing[program.path, kinds] = (program, knobs)
     if missing:
         names = dict.fromkeys(program.name for program, _ in missing.values())
-        log.info("compiling %s (first time only; the machine code is kept)", ", ".join(names))
+        log.warning("compiling %s (first time only; the machine code is kept)", ", ".join(names))
         compile_side_by_side(list(missing.values()), workers)
 
 
@@ -151,7 +158,7 @@ def _run(
     workers: int,
     progress: bool,
 ) -> list[tuple[Outcomes, float]]:
-    """The outcomes of every point and the seconds they took, on ``workers`` threads (compiled code has no GIL)."""
+    """The outcomes of every point and the seconds they took, on ``workers`` threads (compiled code holds no lock)."""
     from tqdm import tqdm
 
     def task(point: _Point, part: NDArray[np.int64]) -> tuple[Outcomes, float]:
@@ -175,29 +182,37 @@ def _run(
             unit="run",
             leave=False,
         ) as bar,
-        _stopping(ThreadPoolExecutor(workers)) as executor,
+        _stopping(_Inline() if interpreted else ThreadPoolExecutor(workers)) as executor,
     ):
-        futures: list[list[Future[tuple[Outcomes, float]]]] = [
-            [executor.submit(task, point, part) for part in _parts(point.pool, questions, len(orders))]
-            for point in points
-        ]
-        waiting = {future for group in futures for future in group}
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-                bar.update()
+
+        def submit(point: _Point, part: NDArray[np.int64]) -> Future[tuple[Outcomes, float]]:
+            future = executor.submit(task, point, part)
+            future.add_done_callback(lambda _: bar.update())
+            return future
+
+        futures = [[submit(point, part) for part in _parts(point.pool, questions, len(orders))] for point in points]
+        for future in as_completed(future for group in futures for future in group):
+            future.result()
         parts = [[future.result() for future in group] for group in futures]
     return [(_joined([outcome for outcome, _ in group]), sum(seconds for _, seconds in group)) for group in parts]
+
+
+class _Inline(Executor):
+    """Runs everything in this thread: an interpreted program holds the interpreter, and debuggers follow one thread."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(call(*args, **kwargs))
+        return future
 
 
 class _stopping:
     """An executor that, when its block fails or is interrupted, drops what has not begun and does not wait."""
 
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, executor: Executor) -> None:
         self.executor = executor
 
-    def __enter__(self) -> ThreadPoolExecutor:
+    def __enter__(self) -> Executor:
         return self.executor
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

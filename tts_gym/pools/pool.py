@@ -197,33 +197,23 @@ def content_hash(pool: Pool) -> str:
     return combine_digests(recording.delta, recording.branches, digests)
 
 
-def number_by_appearance(
-    cells: NDArray[np.integer], size: int, questions: int
-) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-    """Give every question its own answer codes, in order of first appearance.
+def number_by_appearance(keys: NDArray[np.int32]) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
+    """Answer codes of one question, in order of first appearance.
 
     Args:
-        cells: int[n], ``question * size + id`` of the answer at each cell; id 0 is "no answer".
-        size: number of ids, the 0 included.
-        questions: Q.
+        keys: int32[n], an id of the answer at each cell; -1 for "no answer".
 
     Returns:
-        codes int16[n]; the ids in code order, question after question; their offsets int64[Q+1].
+        codes int16[n], -1 for none; and the ids in code order.
     """
-    first = np.full(questions * size, -1, dtype=np.int32)
-    first[cells[::-1]] = np.arange(len(cells) - 1, -1, -1, dtype=np.int32)  # the earliest cell is written last
-    first[::size] = -1
-    used = np.flatnonzero(first >= 0)
-    owner = used // size
-    by_appearance = np.argsort(owner * len(cells) + first[used])
-    used = used[by_appearance]  # the owners stay in ascending order
-    offsets = np.zeros(questions + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owner, minlength=questions), out=offsets[1:])
-    if np.diff(offsets).max(initial=0) > np.iinfo(np.int16).max:
-        raise PoolError(f"a question has more than {np.iinfo(np.int16).max} distinct answers")
-    code_of = np.full(questions * size, -1, dtype=np.int16)
-    code_of[used] = np.arange(len(used)) - offsets[owner]
-    return code_of[cells], used % size, offsets
+    ids, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    order = order[ids[order] >= 0]
+    if len(order) > np.iinfo(np.int16).max:
+        raise PoolError(f"{len(order)} distinct answers, more than {np.iinfo(np.int16).max}")
+    codes = np.full(len(ids), -1, dtype=np.int16)
+    codes[order] = np.arange(len(order))
+    return codes[inverse], ids[order]
 
 
 def pool_from_cells(
@@ -256,23 +246,32 @@ def pool_from_cells(
         raise PoolError(f"pool {name}: a branch has {depth} intervals, more than {np.iinfo(np.int16).max - 1}")
     probes, finals = pa.chunked_array([probe_answers, final_answers]).unify_dictionaries().chunks
     dictionary = probes.dictionary
-    size = len(dictionary) + 1
-    base: NDArray[np.int64] = np.repeat(np.arange(q_count) * size + 1, n)
-    cells = np.concatenate([np.repeat(base, probe_counts) + _indices(probes), base + _indices(finals)])
-    codes, ids, offsets = number_by_appearance(cells, size, q_count)
+    probe_keys, final_keys = _indices(probes), _indices(finals)
+    ends = np.concatenate([[0], np.cumsum(probe_counts.reshape(q_count, n).sum(axis=1))])
+    ids: list[NDArray[np.int32]] = []
+    for q in range(q_count):
+        own, last = slice(ends[q], ends[q + 1]), slice(q * n, (q + 1) * n)
+        try:
+            codes, words = number_by_appearance(np.concatenate([probe_keys[own], final_keys[last]]))
+        except PoolError as error:
+            raise PoolError(f"pool {name}: question {q} has {error}") from None
+        probe_keys[own], final_keys[last] = codes[:-n], codes[-n:]  # from here on codes
+        ids.append(words)
+    sizes = np.array([len(words) for words in ids])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
 
     counts = probe_counts.astype(np.int16)
     dense = np.full((q_count * n, depth + 1), -1, dtype=np.int16)
-    dense[np.arange(depth + 1, dtype=np.int16) < counts[:, None]] = codes[: -len(finals)]
-    dense[np.arange(q_count * n), counts] = codes[-len(finals) :]
+    dense[np.arange(depth + 1, dtype=np.int16) < counts[:, None]] = probe_keys
+    dense[np.arange(q_count * n), counts] = final_keys
     recording = Recording(
         answers=dense.reshape(q_count, n, depth + 1),
         intervals=counts.reshape(q_count, n),
         tokens=np.ascontiguousarray(tokens, dtype=np.int32).reshape(q_count, n),
         delta=delta,
-        vocabulary_size=int(np.diff(offsets).max(initial=0)),
+        vocabulary_size=int(sizes.max()),
     )
-    strings = dictionary.take(pa.array(ids - 1))
+    strings = dictionary.take(pa.array(np.concatenate(ids)))
     return Pool(
         name=name,
         recording=recording,
@@ -297,4 +296,4 @@ def _indices(answers: pa.DictionaryArray) -> NDArray[np.int32]:
     indices = answers.indices
     if indices.null_count:
         indices = pc.fill_null(indices, -1)
-    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32)

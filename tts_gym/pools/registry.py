@@ -6,13 +6,13 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from tts_gym.errors import PoolError, UsageError
-from tts_gym.files import is_file, is_folder, user_cache
+from tts_gym.files import cache_path, is_file, is_folder, user_cache
 from tts_gym.names import nearest
 from tts_gym.pools.autotts import import_json
 from tts_gym.pools.pool import Pool, content_hash
@@ -39,11 +39,6 @@ class PublishedFile:
         """The pool's name, ``autotts/<model>/<benchmark>``."""
         return f"autotts/{self.model}/{self.benchmark}"
 
-    @property
-    def local_path(self) -> Path:
-        """Where it lies in a local copy of the data."""
-        return Path(self.model) / f"{self.benchmark}.json"
-
 
 @lru_cache(maxsize=1)
 def published_files() -> dict[str, PublishedFile]:
@@ -65,7 +60,7 @@ def shipped_pools() -> dict[str, Path]:
 
 def imported_pools() -> dict[str, Path]:
     """Pools in the user's cache by name."""
-    root = user_cache("pools")
+    root = cache_path("pools")
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.parquet"))}
 
 
@@ -117,22 +112,42 @@ def at_hand(name: str) -> bool:
     """Whether a named pool can be opened without a download."""
     if name in shipped_pools() or name in imported_pools():
         return True
-    local = os.environ.get(LOCAL_COPY)
     file = published_files().get(name)
-    return bool(local and file and (Path(local) / file.local_path).is_file())
+    return file is not None and _local_copy(file) is not None
 
 
 def _published(file: PublishedFile) -> Pool:
-    local = os.environ.get(LOCAL_COPY)
-    if local and (Path(local) / file.local_path).is_file():
-        return checked_import(Path(local) / file.local_path, file)
+    pool = _published_at_hand(file)
+    if pool is None and os.environ.get(LOCAL_COPY):
+        raise PoolError(
+            f"{file.name}: neither {file.model}/{file.benchmark}.json nor {file.path} is in "
+            f"{LOCAL_COPY}={os.environ[LOCAL_COPY]}; unset it to download the pool"
+        )
+    return pull(file.name) if pool is None else pool
+
+
+def _published_at_hand(file: PublishedFile) -> Pool | None:
+    copy = _local_copy(file)
+    if copy is not None:
+        return checked_import(copy, file)
     cached = imported_pools().get(file.name)
-    if cached is not None:
-        pool = load_pool(cached, name=file.name)
-        if pool.provenance.get("sha256") != file.sha256:
-            raise PoolError(f"{cached}: was not made from the published {file.name}; remove it")
-        return pool
-    return pull(file.name)
+    if cached is None:
+        return None
+    pool = load_pool(cached, name=file.name)
+    if pool.provenance.get("sha256") != file.sha256:
+        raise PoolError(f"{cached}: was not made from the published {file.name}; remove it")
+    return pool
+
+
+def _local_copy(file: PublishedFile) -> Path | None:
+    """The file in the user's own copy of the data: by model, or as it lies in a clone of the repository."""
+    local = os.environ.get(LOCAL_COPY)
+    if not local:
+        return None
+    if not is_folder(Path(local)):
+        raise UsageError(f"{LOCAL_COPY}={local}: no such folder")
+    found = (Path(local) / part for part in (f"{file.model}/{file.benchmark}.json", file.path))
+    return next(filter(is_file, found), None)
 
 
 def checked_import(path: Path, file: PublishedFile) -> Pool:
@@ -143,11 +158,13 @@ def checked_import(path: Path, file: PublishedFile) -> Pool:
         raise PoolError(f"{path}: cannot be read: {error.strerror}") from None
     if found != file.sha256:
         raise PoolError(f"{path}: checksum mismatch: sha256 is {found}, expected {file.sha256} for {file.name}")
-    return import_json(path, name=file.name)
+    pool = import_json(path, name=file.name)
+    source = {"source": "github.com/zhengkid/AutoTTS", "commit": _COMMIT, "path": file.path, "sha256": found}
+    return replace(pool, provenance=source)
 
 
 def pull(name: str, *, base_url: str = _BASE_URL, progress: bool = False) -> Pool:
-    """Download a published pool (unless its file is in the cache already), check it, and keep it as Parquet.
+    """Download a published pool unless it is at hand, check it, and keep it as Parquet.
 
     Files that arrived whole are never fetched again, so an interrupted pull of many goes on where it stopped.
 
@@ -161,6 +178,10 @@ def pull(name: str, *, base_url: str = _BASE_URL, progress: bool = False) -> Poo
     if name not in published:
         raise UsageError(f"unknown published pool '{name}'{nearest(name, published, 'the published pools are')}")
     file = published[name]
+    at_hand = _published_at_hand(file)
+    if at_hand is not None:
+        keep(at_hand)
+        return at_hand
     downloads = user_cache("downloads")
     pooch.get_logger().setLevel("ERROR")
     fetcher = pooch.create(downloads, base_url, registry={file.path: f"sha256:{file.sha256}"}, retry_if_failed=2)
@@ -194,19 +215,27 @@ def keep(pool: Pool) -> Path:
 def import_tree(folder: Path) -> Iterator[tuple[Path, Pool]]:
     """Import every AutoTTS JSON file below ``folder``, published ones checked by sha256.
 
+    JSON files that are no list are left out, and so are copies of a file, byte for byte.
     A file at ``<model>/<benchmark>.json`` that is not a published one is called ``local/<model>/<benchmark>``.
     """
-    files = sorted(folder.rglob("*.json"))
+    files = [path for path in sorted(folder.rglob("*.json")) if _starts_a_list(path)]
     if not files:
-        raise PoolError(f"{folder}: holds no .json file")
+        raise PoolError(f"{folder}: holds no .json file with a list of questions")
     seen: dict[str, Path] = {}
     for path in files:
         name = name_of(path)
+        if name in seen and path.read_bytes() == seen[name].read_bytes():
+            continue
         if name in seen:
             raise PoolError(f"{path}: would be called {name}, as {seen[name]} is; import one of them with --name")
         seen[name] = path
     for name, path in seen.items():
         yield path, import_named(path, name)
+
+
+def _starts_a_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"")  # an empty file is damaged: say so
 
 
 def name_of(path: Path) -> str:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tts_gym.errors import PoolError
-from tts_gym.files import user_cache, written_whole
+from tts_gym.files import is_file, user_cache, written_whole
 from tts_gym.pools.pool import (
     Pool,
     Recording,
@@ -142,6 +142,8 @@ def load_pool(path: str | Path, name: str | None = None) -> Pool:
         PoolError: the file is unreadable, damaged, no pool, or of another schema version.
     """
     path = Path(path)
+    if not is_file(path):
+        raise PoolError(f"{path}: no such file")
     try:
         with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
             metadata = _metadata(file, path)
@@ -150,8 +152,6 @@ def load_pool(path: str | Path, name: str | None = None) -> Pool:
                 pool = _mapped(file, metadata)
             else:
                 pool = _decoded(file.read(columns=_columns(file), use_threads=False), metadata)
-    except FileNotFoundError:
-        raise PoolError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise PoolError(f"{path}: damaged or not a pool's Parquet file: {_first_line(error)}") from None
     return pool if name is None else pool.renamed(name)

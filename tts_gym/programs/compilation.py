@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import inspect
 import re
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from numba import types
 
 from tts_gym.engine.jit import cached_njit, code_cache
 from tts_gym.errors import ProgramError
+from tts_gym.files import make_folder
 from tts_gym.programs import driver, native, primitives
 from tts_gym.programs.program import Number, Program, load_program
 
@@ -38,7 +41,8 @@ def compiled_driver(program: Program, knobs: Mapping[str, Number]) -> Callable[.
         ProgramError: Numba cannot compile the program; the message says what and where.
     """
     knobs_type = native.KnobsBlock(dict(knobs)).type
-    with _compiling:
+    with _compiling, warnings.catch_warnings():
+        warnings.simplefilter("ignore", numba.core.errors.NumbaWarning)  # what matters of it comes as an error
         drive, solve = _decorated(program.source, str(program.path), _folder(program))
         try:
             drive.compile((types.int64, knobs_type, *_DRIVE_ARGUMENTS))
@@ -46,7 +50,8 @@ def compiled_driver(program: Program, knobs: Mapping[str, Number]) -> Callable[.
             _check_return(program, solve)  # solve itself may have compiled
             raise ProgramError(_explained(program, error)) from None
         _check_return(program, solve)
-        _marker(program, knobs_type).touch()
+        with contextlib.suppress(OSError):  # the machine code was there, in a cache that is not ours to write
+            _marker(program, knobs_type).touch()
     return drive
 
 
@@ -100,7 +105,7 @@ def _marker(program: Program, knobs_type: native.KnobsType) -> Path:
 @lru_cache(maxsize=256)
 def _decorated(source: str, path: str, folder: Path) -> tuple[Any, Any]:
     """The driver and ``solve`` as Numba dispatchers, not compiled yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     module = ModuleType(f"tts_gym_program_{folder.name}")
     module.__file__ = path
     sys.modules[module.__name__] = module  # where Numba looks when it loads machine code from disk
@@ -135,7 +140,7 @@ def _explained(program: Program, error: Exception) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     name = re.escape(program.path.name)
     line = re.search(rf'File "[^"]*{name}", line (\d+)', text) or re.search(rf"Raised from \S*{name} \((\d+)\)", text)
-    says = [part.strip() for part in text.splitlines() if part.strip() and not part.startswith("Failed in nopython")]
+    says = [part.strip() for part in text.splitlines() if not re.match(r"Failed in nopython|\s*(-|>>>|$)", part)]
     where = f", line {line[1] if line else _line_of_name(program, text)}"
     heart = says[0][:300].rstrip(".:") if says else type(error).__name__
     return f"{program.path}{where}: outside the subset of Python that Numba compiles: {heart}"

@@ -31,8 +31,7 @@ from tts_gym.engine.jit import cached_njit
 from tts_gym.engine.memory import load
 from tts_gym.errors import IllegalMove
 from tts_gym.programs import primitives as p
-
-Number = int | float | bool
+from tts_gym.programs.program import Number
 
 
 class EpisodeType(types.Type):

@@ -5,6 +5,7 @@ This is the seam of isolation: an untrusted program will run behind the same fun
 
 from __future__ import annotations
 
+from bdb import BdbQuit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,9 +13,9 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_gym.engine.moves import Move, Refusal, branch_order, refusal_sentence
+from tts_gym.engine.moves import Move, Refusal, branch_order, branch_orders, refusal_sentence
 from tts_gym.engine.reference import Episode
-from tts_gym.errors import IllegalMove, ProgramError, UsageError
+from tts_gym.errors import IllegalMove, PoolError, ProgramError, UsageError
 from tts_gym.pools.pool import Recording
 from tts_gym.programs.program import Number, Program, as_attributes, line_of, said
 
@@ -77,7 +78,7 @@ def run_program(
     Args:
         questions: question indices; None for all.
         orders: how many orders, from 0, or which ones.
-        interpreted: run the file as plain Python on the reference engine, a few hundred times slower.
+        interpreted: run the file as plain Python on the reference engine, about ninety times slower.
 
     Raises:
         UsageError: a question that the recording does not have.
@@ -87,13 +88,13 @@ def run_program(
     if len(chosen) and not 0 <= chosen.min() <= chosen.max() < recording.questions:
         raise UsageError(f"questions should be from 0 to {recording.questions - 1}, found {chosen.tolist()}")
     seeds = range(orders) if isinstance(orders, int) else orders
-    permutations = np.stack([branch_order(recording.branches, seed) for seed in seeds])
+    permutations = branch_orders(recording.branches, tuple(seeds))
     outcomes = np.zeros((len(chosen), len(permutations), 6), dtype=np.int64)
     at = np.zeros(2, dtype=np.int64)
     run = _interpret if interpreted else _run_compiled
     try:
         run(program, recording, knobs, chosen, permutations, limits or Limits(), outcomes, at)
-    except ProgramError:
+    except (ProgramError, PoolError, UsageError, BdbQuit):
         raise
     except (Exception, SystemExit) as error:
         where = f"{program.path}: question {chosen[at[0]]}, order {seeds[at[1]]}"
