@@ -136,17 +136,19 @@ def _unique(knobs: Sequence[dict[str, Number]]) -> list[dict[str, Number]]:
 
 
 def _compile(programs: Sequence[tuple[Program, Mapping[str, Number]]], workers: int) -> None:
-    from tts_gym.programs.compilation import compile_side_by_side, is_compiled
+    """Bring all machine code into memory before anything is timed; make what is not on disk yet."""
+    from tts_gym.programs.compilation import compile_side_by_side, compiled_driver, is_compiled
 
-    missing = {}
-    for program, knobs in programs:
-        kinds = tuple((name, type(value)) for name, value in knobs.items())
-        if (program.path, kinds) not in missing and not is_compiled(program, knobs):
-            missing[program.path, kinds] = (program, knobs)
+    kinds = {
+        (program.path, tuple((n, type(v)) for n, v in knobs.items())): (program, knobs) for program, knobs in programs
+    }
+    missing = [(program, knobs) for program, knobs in kinds.values() if not is_compiled(program, knobs)]
     if missing:
-        names = dict.fromkeys(program.name for program, _ in missing.values())
+        names = dict.fromkeys(program.name for program, _ in missing)
         log.warning("compiling %s (first time only; the machine code is kept)", ", ".join(names))
-        compile_side_by_side(list(missing.values()), workers)
+        compile_side_by_side(missing, workers)
+    for program, knobs in kinds.values():
+        compiled_driver(program, knobs)
 
 
 def _run(
