@@ -368,3 +368,17 @@ class TestRest:
         result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=100)
         os.close(writing)
         assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_first_compilation_is_announced_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTS_GYM_CACHE", str(tmp_path / "cache"))
+    program = tmp_path / "once.py"
+    program.write_text(
+        "from tts_gym.programs import branch\n"
+        "def schedule(beta): return {'n': 1}\n"
+        "def solve(episode, knobs): return -1\n"
+    )
+    sweep = ("evaluate", "--controller", str(program), "--beta", "0", "--orders", "1")
+    first, second = tts_gym(*sweep), tts_gym(*sweep)
+    assert first.stderr == f"tts-gym: compiling {program} (first time only; the machine code is kept)\n"
+    assert (second.stderr, second.stdout) == ("", first.stdout)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_pools import recordings, steady
 
 from tts_gym.engine import compiled as engine
 from tts_gym.engine.moves import Move, Refusal, branch_order, refusal_sentence
@@ -17,13 +18,7 @@ from tts_gym.engine.reference import Episode
 from tts_gym.errors import IllegalMove
 from tts_gym.pools.pool import Recording
 
-STEADY = settings(
-    max_examples=250,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+STEADY = settings(steady, max_examples=250)
 
 # Branches to name in a move: real ones, the first unopened one, negative ones, and far beyond.
 OPERANDS = (0, 1, 2, 3, 4, 5, 6, -1, -2, 8, 1000, 2**31, 2**40, 2**62, -(2**62))
@@ -72,25 +67,6 @@ class State(NamedTuple):
 
 
 # --- strategies ------------------------------------------------------------------------------------
-
-
-@st.composite
-def recordings(draw: st.DrawFn) -> Recording:
-    """Small pools with every edge: L = 0, null answers, tokens far below, at and far above delta * L."""
-    questions, branches = draw(st.integers(1, 3)), draw(st.integers(1, 6))
-    most, vocabulary, delta = draw(st.integers(0, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 500))
-    answers = np.full((questions, branches, most + 1), -1, dtype=np.int16)
-    intervals = np.zeros((questions, branches), dtype=np.int16)
-    tokens = np.zeros((questions, branches), dtype=np.int32)
-    for q in range(questions):
-        for n in range(branches):
-            length = draw(st.integers(0, most))
-            codes = draw(st.lists(st.integers(-1, vocabulary - 1), min_size=length + 1, max_size=length + 1))
-            answers[q, n, : length + 1] = codes
-            intervals[q, n] = length
-            near = st.integers(-delta, delta).map(lambda rest, whole=delta * length: max(0, whole + rest))
-            tokens[q, n] = draw(st.just(0) | st.just(delta * length) | near | st.integers(0, 12 * delta))
-    return Recording(answers, intervals, tokens, delta, vocabulary)
 
 
 @st.composite
