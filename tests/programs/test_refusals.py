@@ -13,6 +13,7 @@ from tts_gym.errors import ProgramError, UsageError
 from tts_gym.evaluation import evaluate
 from tts_gym.pools.pool import Recording
 from tts_gym.programs import confidence
+from tts_gym.programs.compilation import compiled_driver
 from tts_gym.programs.program import Program, load_program
 from tts_gym.programs.runner import Limits, run_program
 
@@ -145,3 +146,10 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 def test_limits_are_checked(limits: dict[str, float], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Limits(**limits)  # type: ignore[arg-type]
+
+
+def test_a_run_needs_nothing_but_what_was_compiled_ahead(tmp_path: Path) -> None:
+    p = program(tmp_path, "return a")
+    knobs = p.knobs(0.5)
+    run_program(p, ONE, knobs, orders=1)
+    assert len(compiled_driver(p, knobs).signatures) == 1  # type: ignore[attr-defined]

@@ -28,7 +28,8 @@ from tts_gym.programs import driver, native, primitives
 from tts_gym.programs.program import Number, Program, load_program
 
 _PRIMITIVES = {getattr(primitives, name): dispatcher for name, dispatcher in native.NAMESPACE.items()}
-_DRIVE_ARGUMENTS = (types.int64[::1], types.int32[:, ::1], types.int64, types.int64[:, :, ::1], types.int64[::1])
+_ORDERS = types.Array(types.int32, 2, "C", readonly=True)
+_DRIVE_ARGUMENTS = (types.int64[::1], _ORDERS, types.int64, types.int64[:, :, ::1], types.int64[::1])
 _compiling = threading.Lock()
 
 
