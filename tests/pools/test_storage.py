@@ -290,6 +290,13 @@ class TestMapped:
             assert isinstance(array, np.memmap)
             assert not array.flags.writeable
 
+    def test_its_hash_is_known_without_reading_it_under_any_name(self, hand: Pool, tmp_path: Path) -> None:
+        save_pool(hand, tmp_path / "pool.parquet")
+        for name in (None, "another"):
+            pool = load_pool(tmp_path / "pool.parquet", name)
+            assert pool.name == (name or hand.name)
+            assert vars(pool)["content_hash"] == hand.content_hash
+
     def test_decoded_once(self, hand: Pool, tmp_path: Path, cache: Path) -> None:
         def decoded() -> dict[Path, tuple[int, int]]:
             return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in cache.rglob("*")}

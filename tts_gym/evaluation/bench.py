@@ -183,7 +183,7 @@ def _process(arguments: Sequence[str], environment: dict[str, str] | None = None
 
 def _peak(path: str, questions: int) -> int:
     """Peak resident KiB of this process (Linux) after evaluating its first so many questions."""
-    pool = load_pool(path)
+    pool = open_pool(path)
     some = (pool, range(questions)) if questions else (generate(SyntheticSpec(questions=1), seed=0), None)
     evaluate(["sc"], [some[0]], [1.0], orders=4, questions=some[1])
     # Not getrusage: its peak includes the parent's at the moment of forking.

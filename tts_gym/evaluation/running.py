@@ -176,10 +176,10 @@ def _run(
         )
         return outcome, time.perf_counter() - began
 
-    parts: list[list[tuple[Outcomes, float]]] = []
+    work = [(point, list(_parts(point.pool, questions, len(orders)))) for point in points]
     with (
         tqdm(
-            total=sum(1 for point in points for _ in _parts(point.pool, questions, len(orders))),
+            total=sum(len(parts) for _, parts in work),
             disable=None if progress else True,
             unit="run",
             leave=False,
@@ -192,11 +192,11 @@ def _run(
             future.add_done_callback(lambda _: bar.update())
             return future
 
-        futures = [[submit(point, part) for part in _parts(point.pool, questions, len(orders))] for point in points]
+        futures = [[submit(point, part) for part in parts] for point, parts in work]
         for future in as_completed(future for group in futures for future in group):
             future.result()
-        parts = [[future.result() for future in group] for group in futures]
-    return [(_joined([outcome for outcome, _ in group]), sum(seconds for _, seconds in group)) for group in parts]
+        done = [[future.result() for future in group] for group in futures]
+    return [(_joined([outcome for outcome, _ in group]), sum(seconds for _, seconds in group)) for group in done]
 
 
 class _Inline(Executor):

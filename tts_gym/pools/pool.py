@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -158,10 +158,6 @@ class Pool:
     def content_hash(self) -> str:
         """sha256 over everything that decides a replay and its grading; not the name or provenance."""
         return content_hash(self)
-
-    def renamed(self, name: str) -> Pool:
-        """The same pool under another name."""
-        return replace(self, name=name)
 
 
 def question_digest(pool: Pool, question: int) -> bytes:

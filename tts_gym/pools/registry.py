@@ -67,8 +67,8 @@ def imported_pools() -> dict[str, Path]:
 def open_pool(name_or_path: str | Path) -> Pool:
     """A pool by name, or from a Parquet or AutoTTS JSON file. It is called what was asked for.
 
-    A published pool comes from the folder in ``TTS_GYM_AUTOTTS`` if that is set, else from the user's cache,
-    else it is downloaded; its sha256 is checked wherever it came from.
+    A published pool comes from the folder in ``TTS_GYM_AUTOTTS`` or from the user's cache; where it is in
+    neither, it is downloaded unless that folder was set. Its sha256 is checked wherever it came from.
 
     Raises:
         UsageError: no such name or file.
@@ -178,10 +178,11 @@ def pull(name: str, *, base_url: str = _BASE_URL, progress: bool = False) -> Poo
     if name not in published:
         raise UsageError(f"unknown published pool '{name}'{nearest(name, published, 'the published pools are')}")
     file = published[name]
-    at_hand = _published_at_hand(file)
-    if at_hand is not None:
-        keep(at_hand)
-        return at_hand
+    pool = _published_at_hand(file)
+    if pool is not None:
+        if name not in imported_pools():
+            keep(pool)
+        return pool
     downloads = user_cache("downloads")
     pooch.get_logger().setLevel("ERROR")
     fetcher = pooch.create(downloads, base_url, registry={file.path: f"sha256:{file.sha256}"}, retry_if_failed=2)

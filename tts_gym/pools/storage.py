@@ -147,14 +147,13 @@ def load_pool(path: str | Path, name: str | None = None) -> Pool:
     try:
         with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
             metadata = _metadata(file, path)
+            metadata["name"] = metadata["name"] if name is None else name
             cells = metadata["questions"] * metadata["branches"] * (metadata["max_intervals"] + 1)
             if cells > _IN_MEMORY_CELLS and not set(_OPTIONAL) & set(file.schema_arrow.names):
-                pool = _mapped(file, metadata)
-            else:
-                pool = _decoded(file.read(columns=_columns(file), use_threads=False), metadata)
+                return _mapped(file, metadata)
+            return _decoded(file.read(columns=_columns(file), use_threads=False), metadata)
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise PoolError(f"{path}: damaged or not a pool's Parquet file: {_first_line(error)}") from None
-    return pool if name is None else pool.renamed(name)
 
 
 def _first_line(error: BaseException) -> str:
@@ -227,7 +226,7 @@ def _decoded(table: pa.Table, metadata: dict[str, Any]) -> Pool:
     first = pa.array(np.arange(0, len(table), n))
     words = columns["vocabulary"].take(first)
     vocabulary = Vocabulary(words.flatten(), words.offsets.to_numpy().astype(np.int64))
-    if codes.reshape(q, -1).max(axis=1).__ge__(vocabulary.sizes).any() or codes.min() < -1:
+    if (codes.reshape(q, -1).max(axis=1) >= vocabulary.sizes).any() or codes.min() < -1:
         raise ValueError("an answer code is outside its question's vocabulary")
     return Pool(
         name=metadata["name"],
