@@ -54,8 +54,9 @@ from tts_gym.pools.pool import Recording
     REFUSAL,  # the last refused move: why, which, and of which branch
     REFUSED_MOVE,
     REFUSED_BRANCH,
+    _UNUSED,  # so that every branch is one cache line where the block begins at one
     HEADER,
-) = range(32)
+) = range(33)
 
 REFUSED = (REFUSED_MOVE, REFUSED_BRANCH, REFUSAL)
 

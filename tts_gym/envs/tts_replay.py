@@ -2,241 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
-from tts_gym.engine.reference import Episode
+from tts_gym.envs import kernel
+from tts_gym.envs.replay import Aggregation, PoolSpec, Replay
 from tts_gym.errors import IllegalMove, UsageError
-from tts_gym.pools import DEFAULT_POOL, Pool, open_pool, with_grading
-from tts_gym.programs.primitives import active_votes, confidence, majority, top_two
-from tts_gym.programs.runner import Limits, reference_episode
-
-BRANCH, ANSWER = 0, 1
-_BRANCH_FIELDS = 8
-_GLOBAL_FIELDS = 9
 
 
-@lru_cache(maxsize=8)
-def _opened(pool: str, grading: str) -> Pool:
-    return with_grading(open_pool(pool), grading)
+class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
+    """DOCSTRING"""
 
-
-class TTSReplayEnv(gym.Env[NDArray[np.float32], np.int64]):
-    """Spend a language model's test-time compute on one question, replayed from recorded branches.
-
-    ## Description
-    A question has N recorded branches of reasoning, cut into intervals of a fixed number of tokens. The agent
-    opens branches, lets them run, reads their current answers, gives some up, and answers. No model is called:
-    every token was recorded. The rules are those of ``tts_gym.engine.reference``.
-
-    ## Action Space
-    ``Discrete(2 + 3 W)`` with W = ``max_branches``; branches are numbered in the order of opening.
-
-    | action | meaning |
-    |---|---|
-    | 0 | BRANCH: open the next branch and generate its first interval |
-    | 1 | ANSWER with the majority of the latest answers of all branches that were not pruned |
-    | 2 + i | CONTINUE(i): generate one more interval of branch i, or see it end |
-    | 2 + W + i | PROBE(i): read branch i's current answer, once per depth |
-    | 2 + 2W + i | PRUNE(i): give branch i up |
-
-    An illegal action does nothing, costs nothing and sets ``info["illegal"]``; with ``strict=True`` it raises
-    ``IllegalMove``. ANSWER is always legal.
-
-    ## Observation Space
-    ``Box(0, 1, (8 W + 9,), float32)``. First, for each branch in order of opening, all 0 while unopened:
-    opened; live; finished; pruned; depth / most intervals in the pool; whether the answer at this depth is known;
-    share of the votes that went to its answer; whether its answer leads. A branch votes with its latest
-    known answer unless it was pruned.
-    Then: opened / W; live / W; finished / W; tokens / (tokens + 100,000); remaining budget / budget (1 without
-    one); share of the leading answer; share of the runner-up; confidence of the leader over the runner-up
-    (``programs.confidence``); votes / W.
-
-    Nothing here depends on gold, on unrevealed answers or on which question it is.
-
-    ## Starting State
-    Nothing is opened. Question and order are drawn from ``np_random``, or given by
-    ``reset(options={"question": q, "order": s})``.
-
-    ## Rewards
-    ``-cost_weight * (cost of this action)``, cost in tokens plus ``probe_cost`` per probe; at ANSWER also 1 if
-    the answer is correct. The sum over an episode is correctness minus ``cost_weight`` times its cost.
-
-    ## Episode End
-    ``terminated`` at ANSWER. Never ``truncated`` by the environment itself.
-
-    ## Information
-    ``action_mask`` (int8[2 + 3W], 1 = legal), ``cost`` (float, so far), ``tokens`` (int, so far), ``illegal``
-    (bool, the last action was); after ANSWER also ``correct`` (bool).
-
-    ## Arguments
-    - ``pool``: a pool, its name or its file; the shipped default if None.
-    - ``max_branches``: W, the most branches that may be opened.
-    - ``budget``: most cost per episode in tokens, None for no limit.
-    - ``probe_cost``: cost of one probe in tokens.
-    - ``cost_weight``: reward lost per token.
-    - ``grading``: ``exact`` or ``math``.
-    - ``questions``: indices to draw from, None for all.
-    - ``strict``: raise on illegal actions.
-    - ``render_mode``: ``ansi``, one line per branch, or None.
-
-    ## References
-    AutoTTS, arXiv 2605.08083, section 2.
-
-    ## Version History
-    - v0: first version; scalar, atomic actions.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 8}  # noqa: RUF012 (as Gymnasium declares it)
+    metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
+        "render_modes": ["human", "rgb_array", "ansi"],
+        "render_fps": 8,
+    }
 
     def __init__(
         self,
-        pool: Pool | str | Path | None = None,
+        pool: PoolSpec | Sequence[PoolSpec] | None = None,
         *,
         max_branches: int = 64,
         budget: float | None = None,
         probe_cost: float = 0.0,
-        cost_weight: float = 1e-6,
+        cost_weight: float = 2.0**-20,
+        actions: str = "atomic",
+        observation: str = "features",
         grading: str = "exact",
-        questions: list[int] | None = None,
+        questions: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        orders: int | Sequence[int] = 1024,
+        pool_weights: Sequence[float] | None = None,
+        auto_probe: bool = False,
+        answer_with_branch: bool = False,
+        aggregation: Aggregation = "majority",
+        patience: int = 3,
         strict: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if isinstance(pool, Pool):
-            self.pool = with_grading(pool, grading)
-        else:
-            self.pool = _opened(str(pool or DEFAULT_POOL), grading)
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise UsageError(f"render_mode should be None or 'ansi', found '{render_mode}'")
-        recording = self.pool.recording
-        self.questions = list(range(recording.questions)) if questions is None else list(questions)
-        if not self.questions or not all(0 <= q < recording.questions for q in self.questions):
-            raise UsageError(f"questions should be indices from 0 to {recording.questions - 1}, found {questions}")
-        self.max_branches, self.cost_weight, self.strict = max_branches, cost_weight, strict
-        self.limits = Limits(max_branches, budget, probe_cost)
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        self.replay = Replay(
+            1,
+            pool,
+            max_branches=max_branches,
+            budget=budget,
+            probe_cost=probe_cost,
+            cost_weight=cost_weight,
+            actions=actions,
+            observation=observation,
+            grading=grading,
+            questions=questions,
+            orders=orders,
+            pool_weights=pool_weights,
+            auto_probe=auto_probe,
+            answer_with_branch=answer_with_branch,
+            aggregation=aggregation,
+            patience=patience,
+            strict=strict,
+            logged=render_mode is not None,
+        )
+        self.action_space = self.replay.action_space
+        self.observation_space = self.replay.observation_space
         self.render_mode = render_mode
-        self.action_space = spaces.Discrete(2 + 3 * max_branches)
-        shape = (_BRANCH_FIELDS * max_branches + _GLOBAL_FIELDS,)
-        self.observation_space = spaces.Box(0.0, 1.0, shape, np.float32)
-        self._correct = self.pool.correct(grading)
-        self._deepest = max(1, int(recording.intervals.max()))
-        self.question = -1
-        self.episode: Episode | None = None
+        self._running = False
+        self._window: Any = None
+
+    @property
+    def cost_weight(self) -> float:
+        """γ, reward lost per token. May be set between episodes."""
+        return float(self.replay.cost_weights[0])
+
+    @cost_weight.setter
+    def cost_weight(self, weight: float) -> None:
+        self.replay.cost_weights[0] = weight
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Begin an episode; see the class for ``options``."""
         super().reset(seed=seed)
-        options = options or {}
-        unknown = set(options) - {"question", "order"}
-        if unknown:
-            raise UsageError(f"unknown reset option '{min(unknown)}'; the options are order, question")
-        drawn = self.questions[int(self.np_random.integers(len(self.questions)))]
-        order = int(self.np_random.integers(2**31))
-        self.question = int(options.get("question", drawn))
-        if not 0 <= self.question < self.pool.recording.questions:
-            raise UsageError(f"question should be from 0 to {self.pool.recording.questions - 1}, found {self.question}")
-        order = int(options.get("order", order))
-        self.episode = reference_episode(self.pool.recording, self.question, order, self.limits)
-        return self._observation(), self._info(illegal=False)
+        self.replay.begin(0, *self.replay.draw(self.np_random.random, options or {}))
+        self._running = True
+        if self.render_mode == "human":
+            self.render()
+        return self.replay.observations[0].copy(), self._info()
 
-    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Take one action; see the class."""
-        episode = self._running()
-        if episode.answered is not None:
-            raise gym.error.ResetNeeded("the episode has ended; call reset() first")
-        before = episode.cost
-        try:
-            self._move(episode, int(action))
-        except IllegalMove:
-            if self.strict:
-                raise
-            return self._observation(), 0.0, False, False, self._info(illegal=True)
-        reward = -self.cost_weight * (episode.cost - before)
-        info = self._info(illegal=False)
-        terminated = episode.answered is not None
-        if episode.answered is not None:
-            right = episode.answered >= 0 and self._correct[self.question, episode.revealed[episode.answered]]
-            info["correct"] = bool(right)
-            reward += float(right)
-        return self._observation(), reward, terminated, False, info
+        replay = self.replay
+        if not self._running:
+            raise gym.error.ResetNeeded("call reset() before step(): no episode has begun, or it has ended")
+        action = check_action(action, replay.actions)
+        if replay.strict and not replay.masks[0, action]:
+            raise IllegalMove(replay.refusal(0, action))
+        replay.taken[0] = action
+        replay.choose()
+        kernel.step_one(replay.address, 0)
+        terminated = bool(replay.terminated[0])
+        info = self._info()
+        if terminated:
+            self._running = False
+            info.update(replay.last(0))
+        if self.render_mode == "human":
+            self.render()
+        return replay.observations[0].copy(), float(replay.rewards[0]), terminated, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """bool[2 + 3W]: which actions are legal now."""
-        episode, w = self._running(), self.max_branches
-        mask = np.zeros(2 + 3 * w, dtype=np.bool_)
-        if episode.answered is None:
-            mask[BRANCH] = not episode.why_not_branch()
-            mask[ANSWER] = True
-            for i in episode.live_branches():
-                mask[2 + i] = not episode.why_not_advance(i)
-                mask[2 + w + i] = not episode.why_not_probe(i)
-                mask[2 + 2 * w + i] = True
-        return mask
+        """bool[A]: which actions are legal now; at least one always is."""
+        return self.replay.masks[0].astype(np.bool_)
 
-    def render(self) -> str | None:
-        """One line per opened branch: its depth, state and latest answer number."""
-        if self.render_mode != "ansi":
+    def render(self) -> Any:
+        """The branches opened so far; see the class for what each mode returns."""
+        if self.render_mode is None:
+            gym.logger.warn("render() was called without a render_mode; give one to gym.make, e.g. 'rgb_array'")
             return None
-        episode = self._running()
-        lines = [f"question {self.question}: {episode.opened} branches, {episode.tokens:,} tokens"]
-        for i in range(episode.opened):
-            state = "pruned" if episode.pruned[i] else "finished" if episode.finished[i] else "live"
-            answer = f"answer {episode.latest[i]}" if episode.latest[i] >= 0 else "no answer read"
-            lines.append(f"{i:3} {'=' * episode.depth[i]} {state}, {answer}")
-        return "\n".join(lines)
+        return None
 
-    def _running(self) -> Episode:
-        if self.episode is None:
-            raise gym.error.ResetNeeded("call reset() before the first step")
-        return self.episode
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
-    def _move(self, episode: Episode, action: int) -> None:
-        if action == BRANCH:
-            episode.branch()
-        elif action == ANSWER:
-            episode.answer(majority(active_votes(episode)))
-        else:
-            kind, i = divmod(action - 2, self.max_branches)
-            moves: list[Callable[[int], Any]] = [episode.advance, episode.probe, episode.prune]
-            moves[kind](i)
+    def _info(self) -> dict[str, Any]:
+        replay = self.replay
+        return {
+            "action_mask": replay.masks[0].copy(),
+            "cost": float(replay.cost[0]),
+            "tokens": int(replay.tokens[0]),
+            "probes": int(replay.probes[0]),
+            "illegal": bool(replay.illegal[0]),
+        }
 
-    def _info(self, *, illegal: bool) -> dict[str, Any]:
-        episode = self._running()
-        mask = self.action_masks().astype(np.int8)
-        return {"action_mask": mask, "cost": episode.cost, "tokens": episode.tokens, "illegal": illegal}
 
-    def _observation(self) -> NDArray[np.float32]:
-        episode, w = self._running(), self.max_branches
-        votes = [vote for vote in active_votes(episode) if vote >= 0]
-        leader, first, second = top_two(votes)
-        observation = np.zeros(self.observation_space.shape or (), dtype=np.float32)
-        branches = observation[: _BRANCH_FIELDS * w].reshape(w, _BRANCH_FIELDS)
-        for i in range(episode.opened):
-            finished, pruned, answer = episode.finished[i], episode.pruned[i], episode.latest[i]
-            share = votes.count(answer) / len(votes) if answer >= 0 and votes else 0.0
-            known = finished or episode.probed[i] == episode.depth[i]
-            live = not (finished or pruned)
-            leads = answer >= 0 and answer == leader
-            branches[i] = (1, live, finished, pruned, episode.depth[i] / self._deepest, known, share, leads)
-        total, budget = max(1, len(votes)), episode.budget
-        observation[_BRANCH_FIELDS * w :] = (
-            episode.opened / w,
-            episode.live / w,
-            sum(episode.finished) / w,
-            episode.tokens / (episode.tokens + 100_000),
-            1.0 if budget is None else max(0.0, 1 - episode.cost / budget) if budget > 0 else 0.0,
-            first / total,
-            second / total,
-            confidence(first, second),
-            len(votes) / w,
-        )
-        return observation
+def check_render_mode(mode: str | None, modes: Sequence[str]) -> None:
+    """Raise UsageError for a render mode that is not offered."""
+    if mode is not None and mode not in modes:
+        raise UsageError(f"render_mode should be None or one of {', '.join(modes)}, found {mode!r}")
+
+
+def check_action(action: Any, count: int) -> int:
+    """``action`` as an int in the action space."""
+    if isinstance(action, int | np.integer) or (isinstance(action, np.ndarray) and action.shape == ()):
+        number = int(action)
+        if 0 <= number < count:
+            return number
+    raise UsageError(f"an action should be a whole number from 0 to {count - 1}, found {action!r}")

@@ -1,0 +1,455 @@
+"""The memory behind the environments: arguments checked, arrays laid out, episodes begun. One batch, of one or many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from tts_gym.engine import compiled as engine
+from tts_gym.engine.moves import Move, Refusal, branch_order, branch_orders, refusal_sentence
+from tts_gym.envs import kernel
+from tts_gym.envs import layout as at
+from tts_gym.envs.snapshot import Snapshot
+from tts_gym.errors import UsageError
+from tts_gym.names import nearest
+from tts_gym.pools import DEFAULT_POOL, GRADINGS, Pool, open_pool, with_grading
+from tts_gym.programs.primitives import confidence
+from tts_gym.programs.runner import Limits
+
+PoolSpec: TypeAlias = Pool | str | Path
+Aggregation: TypeAlias = str | Callable[[Snapshot], int]
+
+
+class Settings(TypedDict, total=False):
+    """Arguments that the environment and the vector environment share; ``TTSReplayEnv`` says what they mean."""
+
+    max_branches: int
+    budget: float | None
+    probe_cost: float
+    cost_weight: float
+    actions: str
+    observation: str
+    grading: str
+    questions: Sequence[int] | Sequence[Sequence[int]] | None
+    orders: int | Sequence[int]
+    pool_weights: Sequence[float] | None
+    auto_probe: bool
+    answer_with_branch: bool
+    aggregation: Aggregation
+    patience: int
+    strict: bool
+
+
+@lru_cache(maxsize=16)
+def _opened(pool: str, grading: str) -> Pool:
+    return with_grading(open_pool(pool), grading)
+
+
+class Replay:
+    """Memory for ``count`` episodes at a time over the same pools, and what the kernel needs to know of them.
+
+    Everything the kernel writes is an attribute: ``observations``, ``masks`` (int8[K, A]), ``rewards``
+    (float64[K]), ``terminated``, ``truncated``, ``illegal`` (bool[K]), ``cost`` (float64[K]), ``tokens``,
+    ``probes`` (int64[K]) and ``final`` (int64[K, FINAL_SLOTS]). Pools are shared, never copied.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        pool: PoolSpec | Sequence[PoolSpec] | None = None,
+        *,
+        max_branches: int = 64,
+        budget: float | None = None,
+        probe_cost: float = 0.0,
+        cost_weight: float = 2.0**-20,
+        actions: str = "atomic",
+        observation: str = "features",
+        grading: str = "exact",
+        questions: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        orders: int | Sequence[int] = 1024,
+        pool_weights: Sequence[float] | None = None,
+        auto_probe: bool = False,
+        answer_with_branch: bool = False,
+        aggregation: Aggregation = "majority",
+        patience: int = 3,
+        strict: bool = False,
+        autoreset: int = at.DISABLED,
+        max_steps: int | None = None,
+        logged: bool = False,
+    ) -> None:
+        self._made_by = {name: value for name, value in locals().items() if name != "self"}
+        self.count, self.strict, self.aggregation = count, strict, aggregation
+        self.limits = Limits(_whole("max_branches", max_branches, 1), budget, probe_cost)
+        _choice("grading", grading, GRADINGS)
+        self.rounds = _choice("actions", actions, ("atomic", "rounds")) == 1
+        self.grid = _choice("observation", observation, ("features", "grid")) == 1
+        if not callable(aggregation):
+            _choice("aggregation", aggregation, at.AGGREGATIONS)
+        if self.rounds and (answer_with_branch or auto_probe):
+            name = "answer_with_branch" if answer_with_branch else "auto_probe"
+            raise UsageError(f"{name} belongs to actions='atomic'; rounds read what they generate and answer by vote")
+        self.pools = _pools(pool, grading)
+        self.orders = range(_whole("orders", orders, 1)) if isinstance(orders, int) else [int(s) for s in orders]
+        if not self.orders or min(self.orders) < 0:
+            raise UsageError(f"orders should be how many from 0, or a list of numbers from 0, found {orders!r}")
+        self.questions = _questions(questions, self.pools)
+        self.edges = _edges(pool_weights, self.pools)
+        if not 0 <= cost_weight < math.inf:
+            raise UsageError(f"cost_weight should be at least 0 per token, found {cost_weight}")
+
+        width = max_branches
+        recordings = [pool.recording for pool in self.pools]
+        self.vocabulary = max(1, *(recording.vocabulary_size for recording in recordings))
+        # Room for the deepest branch, its final answer and the mark behind it.
+        self.columns = max(recording.answers.shape[2] for recording in recordings) + 1
+        if self.rounds:
+            self.actions = len(at.ROUND_ACTIONS)
+        else:
+            self.actions = at.FIRST + (4 if answer_with_branch else 3) * width
+
+        self.observation_space: spaces.Box
+        if self.grid:
+            most = np.iinfo(np.int16).max
+            self.observation_space = spaces.Box(0, most, (width, self.columns), np.int16)
+        else:
+            low = np.zeros(at.feature_count(width), dtype=np.float32)
+            low[at.G_TREND] = -1.0
+            self.observation_space = spaces.Box(low, np.ones_like(low), dtype=np.float32)
+        self.action_space = spaces.Discrete(self.actions)
+
+        self._allocate()
+        table = self.table
+        table[at.COUNT], table[at.WIDTH] = count, width
+        table[at.VOCABULARY], table[at.COLUMNS] = self.vocabulary, self.columns
+        table[at.ROUNDS], table[at.GRID] = self.rounds, self.grid
+        table[at.AUTO_PROBE], table[at.ANSWER_WITH] = auto_probe, answer_with_branch
+        table[at.AGGREGATION] = 0 if callable(aggregation) else at.AGGREGATIONS.index(aggregation)
+        table[at.PATIENCE] = _whole("patience", patience, 1)
+        table[at.MAX_STEPS] = 0 if max_steps is None else _whole("max_episode_steps", max_steps, 1)
+        table[at.AUTORESET] = autoreset
+        self.cost_weights[:] = cost_weight
+        self.slots[:, engine.WIDTH] = width
+        floats = self.slots.view(np.float64)
+        floats[:, engine.BUDGET] = math.inf if budget is None else budget
+        floats[:, engine.PROBE_COST] = probe_cost
+        self.slots[:, self._numbers : self._numbers + self.vocabulary] = -1
+        self._bind()
+
+    # --- memory ------------------------------------------------------------------------------------
+
+    def _allocate(self) -> None:
+        count, width, vocabulary = self.count, self.limits.max_branches or 1, self.vocabulary
+        self._numbers = engine.HEADER + engine.BRANCH_SLOTS * width
+        self._env = self._numbers + 2 * vocabulary
+        size = self._env + at.ENV_SLOTS + 2 * vocabulary + -(-(1 + at.EXTRAS) * width // 2)
+        self.slots = _aligned((count, -(-size // 8) * 8), np.int64)
+        self.table = np.zeros(at.TABLE_SLOTS, dtype=np.int64)
+        self.observations = _aligned((count, *self.observation_space.shape), self.observation_space.dtype)
+        self.masks = _aligned((count, self.actions), np.int8)
+        self.rewards, self.cost, self.cost_weights = (np.zeros(count) for _ in range(3))
+        self.taken, self.chosen, self.tokens, self.probes = (np.zeros(count, dtype=np.int64) for _ in range(4))
+        self.terminated, self.truncated, self.illegal = (np.zeros(count, dtype=np.bool_) for _ in range(3))
+        self.final = np.zeros((count, at.FINAL_SLOTS), dtype=np.int64)
+        self.random = np.zeros((count, 4), dtype=np.uint64)
+        same_step = self._made_by["autoreset"] == at.SAME_STEP
+        self.final_observations = np.zeros_like(self.observations if same_step else self.observations[:0])
+        self.final_masks = np.zeros_like(self.masks if same_step else self.masks[:0])
+        # Every branch can be generated and probed at each depth and pruned, each move in a round of its own.
+        longest = 2 * (width * (2 * self.columns + 1) + 1)
+        self.logs = np.zeros((count, longest if self._made_by["logged"] else 0), dtype=np.int32)
+        self._held: dict[int, NDArray[np.int32]] = {}  # permutations that are in no table
+
+    def _bind(self) -> None:
+        """Write every address; they hold for this process only."""
+        table, width = self.table, self.limits.max_branches or 1
+        self.address: int = table.ctypes.data
+        table[at.SLOTS], table[at.BLOCKS] = self.slots.shape[1], self.slots.ctypes.data
+        row = self.observations[0]
+        table[at.OBSERVATION_SIZE], table[at.ACTIONS_PER_ENV] = row.nbytes, self.actions
+        self._tables = confidence_table(width), _clogc(width), self.edges
+        table[at.CONFIDENCE], table[at.CLOGC], table[at.POOL_EDGES] = (array.ctypes.data for array in self._tables)
+        for slot, array in (
+            (at.ACTIONS, self.taken), (at.REWARDS, self.rewards), (at.TERMINATED, self.terminated), (at.TRUNCATED, self.truncated),
+            (at.COST, self.cost), (at.TOKENS, self.tokens), (at.PROBED, self.probes), (at.ILLEGAL, self.illegal),
+            (at.COST_WEIGHTS, self.cost_weights), (at.FINAL, self.final), (at.RANDOM, self.random),
+            (at.FINAL_OBSERVATIONS, self.final_observations), (at.FINAL_MASKS, self.final_masks),
+        ):  # fmt: skip
+            table[slot] = array.ctypes.data
+        table[at.CHOSEN] = self.chosen.ctypes.data if callable(self.aggregation) else 0
+
+        here = self.slots.ctypes.data + self.slots.strides[0] * np.arange(self.count)
+        self.slots[:, engine.NUMBERS] = here + 8 * self._numbers
+        self.slots[:, engine.REVEALED_CODES] = here + 8 * (self._numbers + self.vocabulary)
+        self.slots[:, engine.LOG] = self.logs.ctypes.data + self.logs.strides[0] * np.arange(self.count)
+        self.slots[:, engine.LOG_SIZE] = self.logs.shape[1]
+        for slot, outputs in ((at.E_OBSERVATION, self.observations), (at.E_MASK, self.masks)):
+            self.slots[:, self._env + slot] = outputs.ctypes.data + outputs.strides[0] * np.arange(self.count)
+
+        self._pool_table = np.zeros((len(self.pools), at.POOL_SLOTS), dtype=np.int64)
+        self._alive: list[Any] = []  # the table holds bare addresses
+        for row, pool, questions in zip(self._pool_table, self.pools, self.questions, strict=True):
+            recording = pool.recording
+            correct = np.ascontiguousarray(pool.correct(self._made_by["grading"])).view(np.int8)
+            self._alive += [recording, correct, questions]
+            row[at.P_ANSWERS], row[at.P_INTERVALS] = recording.answers.ctypes.data, recording.intervals.ctypes.data
+            row[at.P_TOKENS], row[at.P_BRANCHES] = recording.tokens.ctypes.data, recording.branches
+            row[at.P_COLUMNS], row[at.P_DELTA] = recording.answers.shape[2], recording.delta
+            row[at.P_QUESTIONS], row[at.P_QUESTION_COUNT] = questions.ctypes.data, len(questions)
+            row[at.P_CORRECT], row[at.P_VOCABULARY] = correct.ctypes.data, correct.shape[1]
+        table[at.POOLS], table[at.POOL_COUNT] = self._pool_table.ctypes.data, len(self.pools)
+
+    def restored(self, state: dict[str, Any]) -> Replay:
+        """Take over the state of an equal batch, perhaps of another process."""
+        for name, value in state.items():
+            if name not in ("started", "tabled"):
+                getattr(self, name)[...] = value
+        if state["tabled"]:
+            self.table_orders()
+        self._bind()
+        for k in np.flatnonzero(state["started"]):
+            own = self.slots[k, self._env :]
+            pool, question = int(own[at.E_POOL]), int(own[at.E_QUESTION])
+            row = self._pool_table[pool]
+            branches, columns = int(row[at.P_BRANCHES]), int(row[at.P_COLUMNS])
+            own[at.E_ORDER_AT] = self.order_address(k, pool, int(own[at.E_ORDER]))
+            self.slots[k, engine.ANSWERS] = row[at.P_ANSWERS]
+            self.slots[k, engine.INTERVALS], self.slots[k, engine.TOKENS] = row[at.P_INTERVALS], row[at.P_TOKENS]
+            self.slots[k, engine.Q_ANSWERS] = row[at.P_ANSWERS] + 2 * question * branches * columns
+            self.slots[k, engine.Q_INTERVALS] = row[at.P_INTERVALS] + 2 * question * branches
+            self.slots[k, engine.Q_TOKENS] = row[at.P_TOKENS] + 4 * question * branches
+            self.slots[k, engine.ORDER] = own[at.E_ORDER_AT]
+        return self
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that ``restored`` needs."""
+        names = (
+            "slots", "observations", "masks", "rewards", "cost", "cost_weights", "tokens", "probes", "terminated",
+            "truncated", "illegal", "final", "random", "logs",
+        )  # fmt: skip
+        state: dict[str, Any] = {name: getattr(self, name).copy() for name in names}
+        state["started"] = self.started
+        state["tabled"] = self.has_orders
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Replay:
+        return Replay(**self._made_by).restored(self.state)
+
+    def __reduce__(self) -> Any:
+        return _again, (self._made_by, self.state)
+
+    # --- episodes ------------------------------------------------------------------------------------
+
+    @property
+    def started(self) -> NDArray[np.bool_]:
+        """bool[K]: which environments were ever reset."""
+        return self.slots[:, engine.ORDER] != 0
+
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """bool[K]: whose episode has ended and waits for a reset."""
+        return self.slots[:, self._env + at.E_ENDED] != 0
+
+    @property
+    def has_orders(self) -> bool:
+        """Whether the kernel can draw orders itself."""
+        return bool(self._pool_table[0, at.P_ORDERS])
+
+    def table_orders(self) -> None:
+        """Lay out every order that a random reset may draw; only the kernel's own resets need that."""
+        for row, pool in zip(self._pool_table, self.pools, strict=True):
+            table = branch_orders(pool.recording.branches, tuple(self.orders))
+            seeds = np.array(self.orders, dtype=np.int64)
+            self._alive += [table, seeds]
+            row[at.P_ORDERS], row[at.P_ORDER_SEEDS] = table.ctypes.data, seeds.ctypes.data
+            row[at.P_ORDER_COUNT] = len(seeds)
+
+    def order_address(self, k: int, pool: int, order: int) -> int:
+        """Where the permutation lies; it is kept alive as long as environment k replays it."""
+        self._held[k] = branch_order(self.pools[pool].recording.branches, order)
+        return self._held[k].ctypes.data
+
+    def begin(self, k: int, pool: int, question: int, order: int) -> None:
+        """Start environment k."""
+        kernel.begin(self.address, k, pool, question, order, self.order_address(k, pool, order))
+
+    def draw(self, uniform: Callable[[], float], options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Pool, question and order of a new episode: drawn uniformly, then replaced by what ``options`` says.
+
+        Takes the same number of draws whatever the options: one for the question, one for the order, and before
+        them one for the pool where there are several.
+        """
+        for name in options:
+            if name not in _OPTIONS:
+                raise UsageError(f"unknown reset option '{name}'{nearest(name, _OPTIONS, 'the options are')}")
+        pool = int(np.searchsorted(self.edges[:-1], uniform(), side="right")) if len(self.pools) > 1 else 0
+        pool = _index("pool", options.get("pool", pool), len(self.pools))
+        some = self.questions[pool]
+        question, order = int(some[int(uniform() * len(some))]), self.orders[int(uniform() * len(self.orders))]
+        question = _index("question", options.get("question", question), self.pools[pool].recording.questions)
+        return pool, question, _index("order", options.get("order", order), None)
+
+    def uniform(self, k: int) -> float:
+        """The next draw of environment k's own random numbers, as the kernel takes it."""
+        return kernel.uniform(int(self.table[at.RANDOM]), k)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    def snapshot(self, k: int) -> Snapshot:
+        """What an agent may know of environment k."""
+        return Snapshot.of(self.slots[k])
+
+    def log(self, k: int) -> list[tuple[Move, int]]:
+        """The engine's moves of environment k so far; kept only where asked for."""
+        entries = self.logs[k, : int(self.slots[k, engine.LOGGED])]
+        return [(Move(entry >> 16), _operand(entry)) for entry in entries.tolist()]
+
+    def choose(self) -> None:
+        """Ask a callable aggregation for the answers of those that are about to give one (``taken`` says which)."""
+        if not callable(self.aggregation):
+            return
+        self.chosen.fill(-2)
+        for k in np.flatnonzero((self.taken == at.ANSWER) & ~self.ended & self.started):
+            seen = self.snapshot(k)
+            number = self.aggregation(seen)
+            if not (isinstance(number, int | np.integer) and -1 <= number < seen.revealed):
+                raise UsageError(
+                    f"aggregation should return an answer number from -1 to {seen.revealed - 1}, found {number!r}"
+                )
+            self.chosen[k] = number
+
+    def refusal(self, k: int, action: int) -> str:
+        """Why ``action`` is illegal now, in one sentence; empty if it is legal."""
+        if self.masks[k, action]:
+            return ""
+        if self.rounds:
+            return f"{at.ROUND_ACTIONS[action]} is illegal: there is nothing for it to do, or no budget left"
+        kind, i = divmod(action - at.FIRST, self.limits.max_branches or 1)
+        h = int(self.slots[k].ctypes.data)
+        if action == at.BRANCH:
+            return refusal_sentence(Move.BRANCH, -1, Refusal(engine.why_not_branch(h)))
+        move, ask = ((Move.CONTINUE, engine.why_not_advance), (Move.PROBE, engine.why_not_probe),
+                     (Move.PRUNE, engine.why_not_touch), (Move.ANSWER, engine.why_not_touch))[kind]  # fmt: skip
+        return refusal_sentence(move, i, Refusal(ask(h, i)))
+
+    def last(self, k: int) -> dict[str, Any]:
+        """What the info of an episode's last step says beside the usual."""
+        last = self.final[k]
+        return {
+            "correct": bool(last[at.F_CORRECT]),
+            **{name: int(last[slot]) for name, slot in ENDED_WITH.items()},
+        }
+
+
+def _operand(entry: int) -> int:
+    low = entry & 0xFFFF
+    return low - 0x10000 if low & 0x8000 else low
+
+
+ENDED_WITH = {
+    "pool": at.F_POOL,
+    "question": at.F_QUESTION,
+    "order": at.F_ORDER,
+    "branches": at.F_BRANCHES,
+    "sequential_tokens": at.F_SEQUENTIAL,
+    "peak_width": at.F_PEAK_WIDTH,
+}
+_OPTIONS = ("pool", "question", "order")
+
+
+def _again(made_by: dict[str, Any], state: dict[str, Any]) -> Replay:
+    return Replay(**made_by).restored(state)
+
+
+# --- arguments -----------------------------------------------------------------------------------------
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UsageError(f"{name} should be a whole number from {least} on, found {value!r}")
+    return int(value)
+
+
+def _index(name: str, value: Any, count: int | None) -> int:
+    if not isinstance(value, int | np.integer) or value < 0 or (count is not None and value >= count):
+        what = "a number from 0 on" if count is None else f"from 0 to {count - 1}"
+        raise UsageError(f"{name} should be {what}, found {value!r}")
+    return int(value)
+
+
+def _choice(name: str, value: Any, choices: Sequence[str]) -> int:
+    if value not in choices:
+        raise UsageError(f"{name} should be one of {', '.join(choices)}, found {value!r}")
+    return choices.index(value)
+
+
+def _pools(pool: PoolSpec | Sequence[PoolSpec] | None, grading: str) -> list[Pool]:
+    several = pool if isinstance(pool, list | tuple) else [pool]
+    if not several:
+        raise UsageError("pool should be a pool, its name or its file, or a list of them; found an empty list")
+    return [
+        with_grading(each, grading) if isinstance(each, Pool) else _opened(str(each or DEFAULT_POOL), grading)
+        for each in several
+    ]
+
+
+def _questions(questions: Any, pools: Sequence[Pool]) -> list[NDArray[np.int64]]:
+    if questions is None:
+        return [np.arange(pool.recording.questions) for pool in pools]
+    several = [questions] if all(isinstance(q, int | np.integer) for q in questions) else list(questions)
+    if len(several) != len(pools):
+        raise UsageError(f"questions should be one list for each of the {len(pools)} pools, found {questions!r}")
+    for some, pool in zip(several, pools, strict=True):
+        last = pool.recording.questions - 1
+        if not len(some) or not all(isinstance(q, int | np.integer) and 0 <= q <= last for q in some):
+            raise UsageError(f"questions of pool {pool.name} should be numbers from 0 to {last}, found {some!r}")
+    return [np.array(some, dtype=np.int64) for some in several]
+
+
+def _edges(weights: Sequence[float] | None, pools: Sequence[Pool]) -> NDArray[np.float64]:
+    """Cumulative probabilities of the pools."""
+    given = np.ones(len(pools)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if given.shape != (len(pools),) or not np.all(given >= 0) or not 0 < given.sum() < math.inf:
+        raise UsageError(f"pool_weights should be {len(pools)} numbers from 0 on, not all 0, found {weights!r}")
+    return np.cumsum(given / given.sum())
+
+
+# --- tables --------------------------------------------------------------------------------------------
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros that begin at a cache line."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@lru_cache(maxsize=8)
+def confidence_table(width: int) -> NDArray[np.float64]:
+    """float64[W+1, W+1]: ``programs.confidence(first, second)``, to the last bit where they sum to less than 1000."""
+    table = np.zeros((width + 1, width + 1))
+    for n in range(2, width + 2):  # n = first + second + 1
+        k = np.arange(n - 1.0)
+        if n <= 1000:
+            terms = np.cumprod(np.concatenate([[0.5**n], (n - k) / (k + 1)]))
+            sums = np.minimum(1.0, np.cumsum(terms))
+            for first in range(n // 2, n):
+                table[first, n - 1 - first] = sums[first]
+        else:
+            for first in range(n // 2, n):
+                table[first, n - 1 - first] = confidence(first, n - 1 - first)
+    return table
+
+
+@lru_cache(maxsize=8)
+def _clogc(width: int) -> NDArray[np.float64]:
+    """float64[W+1]: c log c."""
+    return np.array([0.0, *(c * math.log(c) for c in range(1, width + 1))])
