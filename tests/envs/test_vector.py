@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +10,6 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tts_gym.envs import TTSReplayVectorEnv
-from tts_gym.errors import IllegalMove, UsageError
 from tts_gym.pools import SyntheticSpec, generate
 
 POOLS = [
@@ -29,9 +26,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "answer_with_branch": {"max_branches": 4, "answer_with_branch": True, "aggregation": "finished"},
     "callable aggregation": {"max_branches": 4, "aggregation": lambda seen: seen.revealed - 1},
     "grid": {"max_branches": 4, "observation": "grid"},
-    "grid, some questions": {"max_branches": 4, "observation": "grid", "auto_probe": True, "questions": [2, 0], "orders": [5, 8]},
+    "grid, some questions": {
+        "max_branches": 4,
+        "observation": "grid",
+        "auto_probe": True,
+        "questions": [2, 0],
+        "orders": [5, 8],
+    },
     "rounds": {"actions": "rounds"},
-    "rounds, budget": {"actions": "rounds", "budget": 40_000.0, "probe_cost": 10.0, "patience": 1, "max_episode_steps": 9},
+    "rounds, budget": {
+        "actions": "rounds",
+        "budget": 40_000.0,
+        "probe_cost": 10.0,
+        "patience": 1,
+        "max_episode_steps": 9,
+    },
     "rounds, grid": {"actions": "rounds", "observation": "grid", "max_branches": 8},
     "two pools": {"pool": POOLS, "pool_weights": [1, 3], "max_branches": 9},
     "two pools, rounds": {"pool": POOLS, "questions": [[3, 1], [0]], "actions": "rounds"},

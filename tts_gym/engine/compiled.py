@@ -21,22 +21,27 @@ from tts_gym.engine.memory import (
 from tts_gym.engine.moves import Move, Refusal
 from tts_gym.pools.pool import Recording
 
-# Header slots. The first group is set once per pool, the second at each reset, the rest by moves.
+# Header slots, those of one cache line on a line. The first two groups are set once per pool, the third at each
+# reset, the rest by moves; what most moves need lies in the second line and the third.
 (
     ANSWERS,  # address of int16[Q, N, D+1]
     INTERVALS,  # address of int16[Q, N]
     TOKENS,  # address of int32[Q, N]
+    LOG,  # address of int32 log entries (move << 16 | operand), 0 for no log
+    NUMBERS,  # address of the map answer code -> number, -1 where unrevealed
+    REVEALED_CODES,  # address of the map answer number -> code
+    REFUSED_MOVE,  # the last refused move: which, of which branch, and why (REFUSAL)
+    REFUSED_BRANCH,
+    #
     BRANCHES,  # N
     COLUMNS,  # D+1
     DELTA,  # tokens per interval
     WIDTH,  # most branches that may be opened
     BUDGET,  # float64, infinity for none
     PROBE_COST,  # float64, tokens per probe
-    NUMBERS,  # address of the map answer code -> number, -1 where unrevealed
-    REVEALED_CODES,  # address of the map answer number -> code
-    LOG,  # address of int32 log entries (move << 16 | operand), 0 for no log
     LOG_SIZE,
     Q_ANSWERS,
+    #
     Q_INTERVALS,
     Q_TOKENS,
     ORDER,  # address of int32[N]
@@ -44,24 +49,23 @@ from tts_gym.pools.pool import Recording
     LIVE,
     SPENT_TOKENS,
     PROBES,
-    ROUNDS,
-    SEQUENTIAL,  # sequential tokens of closed rounds
+    OVER,
+    #
     PEAK_WIDTH,
     REVEALED,
-    OVER,
+    ROUNDS,
+    SEQUENTIAL,  # sequential tokens of closed rounds
     ANSWERED,
     LOGGED,  # log entries so far, where a log is kept; may pass LOG_SIZE, then the log is cut
-    REFUSAL,  # the last refused move: why, which, and of which branch
-    REFUSED_MOVE,
-    REFUSED_BRANCH,
-    _UNUSED,  # so that every branch is one cache line where the block begins at one
+    REFUSAL,
+    _UNUSED,
     HEADER,
 ) = range(33)
 
 REFUSED = (REFUSED_MOVE, REFUSED_BRANCH, REFUSAL)
 
-# Slots of one branch, 64 bytes.
-ROW, DEPTH, STATUS, LATEST, PROBED, SPENT, ROUND_START, BRANCH_SLOTS = 0, 1, 2, 3, 4, 5, 6, 8
+# Slots of one branch, 64 bytes. The last is not the engine's: whoever drives it may keep notes there.
+ROW, DEPTH, STATUS, LATEST, PROBED, SPENT, ROUND_START, NOTES, BRANCH_SLOTS = range(9)
 LIVE_BRANCH, FINISHED_BRANCH, PRUNED_BRANCH = 0, 1, 2
 
 _NONE = int(Refusal.NONE)
@@ -82,6 +86,7 @@ _ANSWER = int(Move.ANSWER)
 _END_ROUND = int(Move.END_ROUND)
 
 rule = cached_njit(error_model="numpy")
+inlined_rule = cached_njit(error_model="numpy", forceinline=True)  # for what every step calls
 
 
 # --- the start -----------------------------------------------------------------------------------

@@ -60,6 +60,23 @@ store_float32 = _storer(ir.FloatType(), types.float64)
 
 
 @intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at ``address``, soon to be read and written."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(
+            builder.module, kind, "llvm.prefetch.p0"
+        )
+        numbers = [ir.Constant(number, value) for value in (1, 3, 1)]  # for writing, kept close, data
+        builder.call(function, [builder.inttoptr(args[0], pointer), *numbers])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def next_random(typingctx: Any, address: Any) -> Any:
     """The next float64 in [0, 1) of NumPy's PCG64, whose state and increment (128 bits each) lie behind ``address``.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,8 @@ class Scene:
         question: index of the question.
         order: number of the order.
         delta: tokens per interval.
-        max_branches: rows of the grid, the most branches the episode can open.
+        max_branches: most branches the episode can open.
+        rows: rows of the grid, at least ``max_branches``.
         columns: columns of the grid, the most intervals a branch can have.
         cells: int16[opened, columns + 2], a row per branch in opening order: 0 nothing, 1 an interval that was
             generated but not read, 4 read without an answer, 5 + n read answer n; after the last of them 2 if
@@ -60,7 +62,7 @@ class Scene:
         probes: probes made.
         cost: tokens plus ``probe_cost`` per probe.
         budget: most cost, None for no limit.
-        last_move: the last move in words, empty before the first.
+        last_move: the last move in words, empty before the first; a mark between rounds is none.
         touched: the branch of the last move, -1 for none.
         answered: the answer given, -1 for "no answer", None while the episode runs.
         correct: whether it was right; None before ANSWER, or without gold.
@@ -72,6 +74,7 @@ class Scene:
     order: int
     delta: int
     max_branches: int
+    rows: int
     columns: int
     cells: NDArray[np.int16]
     latest: tuple[int, ...]
@@ -111,6 +114,7 @@ def replayed(
     log: Iterable[tuple[int, int]],
     *,
     pool: str = "",
+    rows: int | None = None,
     columns: int | None = None,
     correct: NDArray[np.bool_] | None = None,
 ) -> Scene:
@@ -119,28 +123,35 @@ def replayed(
     Args:
         log: moves with their branch, or for ANSWER the answer number, as ``programs.runner.trace_program`` gives.
         pool: name to show.
+        rows: rows of the grid; None for the most branches that can be opened.
         columns: columns of the grid; None for the most intervals in the pool.
         correct: bool[V], whether each answer code of this question is correct; read only if the log has ANSWER.
 
     Raises:
         IllegalMove: the log does not belong to this episode.
-        UsageError: a branch has more intervals than ``columns``.
+        UsageError: the grid has too few rows or columns.
     """
     episode = reference_episode(recording, question, order, limits)
-    rows: list[list[int]] = []
+    grid: list[list[int]] = []
     slots: list[int] = []
     words, touched = "", -1
     for move, operand in log:
+        if move == Move.END_ROUND:
+            episode.end_round()
+            continue
         before = episode.latest[operand : operand + 1]
-        words, touched = _play(episode, Move(move), operand, rows), operand if move <= Move.PRUNE else -1
+        words, touched = _play(episode, Move(move), operand, grid), -1 if move == Move.ANSWER else operand
         if move in (Move.PRUNE, Move.ANSWER) or episode.latest[operand : operand + 1] != before:
             _give_colours(episode, slots)
 
-    most = int(recording.intervals.max()) if columns is None else columns
-    if max(episode.depth, default=0) > most:
-        raise UsageError(f"columns should be at least {max(episode.depth)}, the deepest branch, found {columns}")
-    cells = np.zeros((episode.opened, most + 2), dtype=np.int16)
-    for i, row in enumerate(rows):
+    most = min(episode.max_branches, recording.branches)
+    rows = most if rows is None else rows
+    columns = int(recording.intervals.max()) if columns is None else columns
+    for name, size, needed in (("rows", rows, most), ("columns", columns, max(episode.depth, default=0))):
+        if size < needed:
+            raise UsageError(f"{name} should be at least {needed} to show this episode, found {size}")
+    cells = np.zeros((episode.opened, columns + 2), dtype=np.int16)
+    for i, row in enumerate(grid):
         cells[i, : len(row)] = row
     votes = active_votes(episode)
     leader, first, second = top_two(votes)
@@ -153,8 +164,9 @@ def replayed(
         question=question,
         order=order,
         delta=episode.delta,
-        max_branches=min(episode.max_branches, recording.branches),
-        columns=most,
+        max_branches=most,
+        rows=rows,
+        columns=columns,
         cells=cells,
         latest=tuple(episode.latest),
         finished=np.array(episode.finished, dtype=np.bool_),
@@ -175,32 +187,29 @@ def replayed(
     )
 
 
-def _play(episode: Episode, move: Move, operand: int, rows: list[list[int]]) -> str:
+def _play(episode: Episode, move: Move, operand: int, grid: list[list[int]]) -> str:
     """Make a move, write down what it left in the grid, and say it in words."""
     if move is Move.ANSWER:
         episode.answer(operand)
         return f"answered #{operand}" if operand >= 0 else "answered nothing"
-    if move is Move.END_ROUND:
-        episode.end_round()
-        return "round closed"
     if move is Move.PRUNE:
         episode.prune(operand)
-        rows[operand].append(PRUNED)
+        grid[operand].append(PRUNED)
         return f"branch {operand} pruned"
     if move is Move.PROBE:
         number = episode.probe(operand)
-        rows[operand][-1] = NO_ANSWER if number < 0 else ANSWER + number
+        grid[operand][-1] = NO_ANSWER if number < 0 else ANSWER + number
         return f"branch {operand} read: " + (f"#{number}" if number >= 0 else "no answer")
     if move is Move.BRANCH:
         operand = episode.branch()
-        rows.append([])
+        grid.append([])
     else:
         episode.advance(operand)
     if episode.finished[operand]:
         number = episode.latest[operand]
-        rows[operand] += [NO_ANSWER if number < 0 else ANSWER + number, ENDED]
+        grid[operand] += [NO_ANSWER if number < 0 else ANSWER + number, ENDED]
         return f"branch {operand} ended with " + (f"#{number}" if number >= 0 else "no answer")
-    rows[operand].append(UNREAD)
+    grid[operand].append(UNREAD)
     return f"branch {operand} " + ("opened" if move is Move.BRANCH else "continued")
 
 
@@ -225,7 +234,8 @@ def _rgb(*codes: str) -> tuple[Colour, ...]:
 
 # Light on dark, chosen by simulating protanopia, deuteranopia and tritanopia: the first six stay far apart.
 PALETTE = _rgb(
-    "F5A83A", "4FA9F0", "E8639B", "BDF0CF", "7C63E6", "C94F2A", "FBE35A", "12806E", "A9C7FF", "FFB3A0", "A83E9C", "93A84A"
+    "F5A83A", "4FA9F0", "E8639B", "BDF0CF", "7C63E6", "C94F2A",
+    "FBE35A", "12806E", "A9C7FF", "FFB3A0", "A83E9C", "93A84A"
 )  # fmt: skip
 _PASSING = _rgb("5F6877", "6E6874", "596B6B", "6F6A60", "625F7A", "74635F")
 _GROUND, _BAND, _FAINT, _LINE, _DIM, _TEXT, _GOOD, _BAD = _rgb(
@@ -241,7 +251,7 @@ def answer_colour(scene: Scene, number: int) -> Colour:
 
 # --- the picture ------------------------------------------------------------------------------------
 
-_MARGIN, _GUTTER, _HEAD, _FOOT, _GAP, _PANEL, _PANEL_HEIGHT = 24, 36, 72, 62, 30, 236, 432
+_MARGIN, _GUTTER, _HEAD, _FOOT, _GAP, _LEGEND, _PANEL, _PANEL_HEIGHT = 24, 36, 72, 62, 30, 530, 236, 432
 _AFTER = 3  # columns after the last interval: the final answer, how the branch ended, whether it was right
 _MOST_BARS = 7
 
@@ -251,7 +261,7 @@ class Layout:
     """Where things are, in pixels; the same for every picture with as many rows and columns.
 
     The cell of branch i and column c has its upper left corner at ``(left + c * cell_width, top + i * cell_height)``.
-    ``right`` and ``floor`` end the grid, ``bottom`` the grid and the panel beside it.
+    ``right`` and ``floor`` end the grid, ``bottom`` the grid and the panel beside it, which begins at ``panel``.
     """
 
     rows: int
@@ -261,22 +271,23 @@ class Layout:
     top: int
     right: int
     floor: int
+    panel: int
     bottom: int
     width: int
     height: int
 
 
-def layout(max_branches: int, columns: int) -> Layout:
-    """The layout for so many branches and intervals: large cells for few, small ones for many."""
-    w = min(max(860 // (columns + _AFTER), 5), 88)
-    h = min(max(590 // max_branches, 5), 88)
-    w, h = min(w, h * 7 // 4), min(h, w * 3 // 2)
+def layout(rows: int, columns: int) -> Layout:
+    """The layout for so many rows and columns: large cells for few, small ones for many."""
+    w = min(max(860 // (columns + _AFTER), 5), 72)
+    h = min(max(590 // rows, 5), 64)
+    w, h = min(w, h * 3), min(h, w * 3 // 2)
     left, top = _MARGIN + _GUTTER, _HEAD
-    right, floor = left + (columns + _AFTER) * w, top + max_branches * h
-    bottom = max(floor, top + _PANEL_HEIGHT)
-    width, height = right + _GAP + _PANEL + _MARGIN, bottom + _FOOT
+    right, floor = left + (columns + _AFTER) * w, top + rows * h
+    panel, bottom = max(right, left + _LEGEND) + _GAP, max(floor, top + _PANEL_HEIGHT)
+    width, height = panel + _PANEL + _MARGIN, bottom + _FOOT
     # Video encoders want even sizes.
-    return Layout(max_branches, w, h, left, top, right, floor, bottom, width + width % 2, height + height % 2)
+    return Layout(rows, w, h, left, top, right, floor, panel, bottom, width + width % 2, height + height % 2)
 
 
 def picture(scene: Scene) -> NDArray[np.uint8]:
@@ -288,7 +299,7 @@ def picture(scene: Scene) -> NDArray[np.uint8]:
     _need("PIL", "Pillow", "drawing")
     from PIL import Image
 
-    plan = layout(scene.max_branches, scene.columns)
+    plan = layout(scene.rows, scene.columns)
     canvas = np.empty((plan.height, plan.width, 3), dtype=np.uint8)
     canvas[:] = _GROUND
     _draw_cells(canvas, scene, plan)
@@ -313,16 +324,15 @@ def _draw_cells(canvas: NDArray[np.uint8], scene: Scene, plan: Layout) -> None:
     answers = [answer_colour(scene, number) for number in range(len(scene.slots))]
     colours = np.array([_GROUND, _LINE, _TEXT, _DIM, _DIM, *answers], dtype=np.int16)[scene.cells]
     colours[scene.pruned] = _faded(colours[scene.pruned])
-    shapes = np.minimum(scene.cells, ANSWER)
-    ends = (scene.cells > NOTHING).sum(axis=1)
-    shapes = np.pad(shapes, ((0, 0), (0, 1)))
+    # One more column, so that whether a branch was right fits behind its last cell.
+    shapes = np.pad(np.minimum(scene.cells, ANSWER), ((0, 0), (0, 1)))
     colours = np.pad(colours, ((0, 0), (0, 1), (0, 0)))
-    rows = np.arange(scene.opened)
-    colours[scene.pruned, ends[scene.pruned] - 1] = _DIM
+    every, ends = np.arange(scene.opened), (scene.cells > NOTHING).sum(axis=1)
+    colours[every[scene.pruned], ends[scene.pruned] - 1] = _DIM
     if scene.right is not None:
-        shapes[rows, ends] = np.where(scene.right, _TICK, _CROSS)
-        colours[rows, ends] = np.where(scene.right[:, None], _GOOD, _BAD)
-        colours[scene.pruned, ends[scene.pruned]] = _faded(colours[scene.pruned, ends[scene.pruned]], 0.6)
+        marks = np.where(scene.right[:, None], _GOOD, _BAD).astype(np.int16)
+        shapes[every, ends] = np.where(scene.right, _TICK, _CROSS)
+        colours[every, ends] = np.where(scene.pruned[:, None], _faded(marks, 0.6), marks)
     covered = _stencils(w, h)[shapes].transpose(0, 2, 1, 3).reshape(scene.opened * h, -1, 1)
     painted = np.repeat(np.repeat(colours, h, axis=0), w, axis=1)
     ground = grid[: scene.opened * h].astype(np.int16)
@@ -350,7 +360,8 @@ def _stencils(width: int, height: int) -> NDArray[np.int16]:
         image = Image.new("L", (w, h))
         draw = ImageDraw.Draw(image)
         if code == UNREAD:
-            draw.rectangle((0, y - max(fine, h // 7) / 2, w, y + max(fine, h // 7) / 2 - 1), 255)
+            thick = min(max(fine, h // 7), 6 * fine)
+            draw.rectangle((0, y - thick / 2, w, y + thick / 2 - 1), 255)
         elif code == ENDED:
             draw.rounded_rectangle((0, 0, max(2 * fine, min(w // 4, 8 * fine)) - 1, inner[3]), corner // 2, 255)
         elif code == PRUNED:
@@ -373,14 +384,14 @@ def _stencils(width: int, height: int) -> NDArray[np.int16]:
 
 def _write_numbers(pen: _Pen, scene: Scene, plan: Layout) -> None:
     """The number of an answer, in its cell, wherever a branch changes its mind."""
-    size = min(plan.cell_height * 5 // 8, plan.cell_width // 2, 26)
+    size = min(plan.cell_height * 5 // 8, plan.cell_width // 2, 22)
     if size < 9:
         return
     before = np.pad(scene.cells, ((0, 0), (1, 0)))[:, :-1]
     for i, column in np.argwhere((scene.cells >= ANSWER) & (scene.cells != before)).tolist():
         number = int(scene.cells[i, column]) - ANSWER
         colour = answer_colour(scene, number)
-        ink = colour if scene.pruned[i] else _GROUND if sum(colour) > 330 else _TEXT
+        ink = _DIM if scene.pruned[i] else _GROUND if sum(colour) > 330 else _TEXT
         x = plan.left + (column + 0.5) * plan.cell_width - 1
         pen.write((x, plan.top + (i + 0.5) * plan.cell_height - 1), str(number), size, ink, "mm", plan.cell_width - 4)
 
@@ -407,11 +418,11 @@ def _write_header(pen: _Pen, scene: Scene, plan: Layout) -> None:
     edge = plan.width - _MARGIN
     pen.write((_MARGIN, 32), scene.pool or "episode", 20, _TEXT, width=edge - _MARGIN)
     pen.write((_MARGIN, 52), f"question {scene.question}  \u00b7  order {scene.order}", 13, _DIM)
-    pen.write((plan.right + _GAP, 52), scene.last_move, 13, _DIM, width=_PANEL)
+    pen.write((plan.panel, 52), scene.last_move, 13, _DIM, width=_PANEL)
 
 
 def _write_panel(pen: _Pen, scene: Scene, plan: Layout) -> None:
-    left, right = plan.right + _GAP, plan.right + _GAP + _PANEL
+    left, right = plan.panel, plan.panel + _PANEL
     y = plan.top + 22
     end = pen.write((left, y), f"{scene.tokens:,}", 28, _TEXT)
     pen.write((end + 7, y), "tokens", 13, _DIM)
@@ -441,8 +452,7 @@ def _write_panel(pen: _Pen, scene: Scene, plan: Layout) -> None:
     total = sum(scene.votes)
     pen.write((left, y), "votes", 13, _TEXT)
     if scene.leader >= 0:
-        sure = "> 99.9%" if 0.999 < scene.confidence < 1 else f"{scene.confidence:.1%}"
-        pen.write((right, y), f"confidence {sure}", 12, _DIM, "rs")
+        pen.write((right, y), f"confidence {_percent(scene.confidence)}", 12, _DIM, "rs")
     _write_votes(pen, scene, left, right, y + 12, total)
 
     if scene.answered is not None:
@@ -493,7 +503,7 @@ def _write_legend(pen: _Pen, scene: Scene, plan: Layout) -> None:
         x = pen.write((x + 5, y), words, 12, _DIM, "lm") + 18
     pen.box((x, y - 6, x + 3, y + 5), sample)
     pen.write((x + 10, y), "with the leader", 12, _DIM, "lm")
-    pen.write((plan.right + _GAP, y), f"a column is {scene.delta:,} tokens", 12, _DIM, "lm", _PANEL)
+    pen.write((plan.panel, y), f"a column is {scene.delta:,} tokens", 12, _DIM, "lm", _PANEL)
 
 
 class _Pen:
@@ -509,12 +519,7 @@ class _Pen:
         self, at: tuple[float, float], words: str, size: int, colour: Colour, anchor: str = "ls", width: int = 10_000
     ) -> float:
         """Write a line no wider than ``width``; returns where it ends."""
-        font = _font(size)
-        words = "".join(c if c.isascii() or c == "\u00b7" else "?" for c in words)  # what the font can show
-        if font.getlength(words) > width:
-            while words and font.getlength(words + "...") > width:
-                words = words[:-1]
-            words += "..."
+        font, words = _font(size), _fitted(words, size, width)
         self._draw.text(at, words, font=font, fill=colour, anchor=anchor)
         return at[0] + font.getlength(words)
 
@@ -547,14 +552,126 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+def _fitted(words: str, size: int, width: int) -> str:
+    """The words as far as the font can show them and the width holds them."""
+    words = "".join(c if c.isascii() or c == "\u00b7" else "?" for c in words)
+    if _font(size).getlength(words) <= width:
+        return words
+    while words and _font(size).getlength(words + "...") > width:
+        words = words[:-1]
+    return words + "..."
+
+
 def _faded(colour: Any, keep: float = 0.3) -> Any:
     """A colour, or int16[..., 3] of them, most of the way to the ground."""
     faded = np.asarray(_GROUND) + (np.asarray(colour) - _GROUND) * keep
     return tuple(faded.astype(int).tolist()) if isinstance(colour, tuple) else faded.astype(np.int16)
 
 
+# --- text -------------------------------------------------------------------------------------------
+
+_SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def text(scene: Scene, *, colour: bool = True) -> str:
+    """The scene in plain characters, a line per opened branch, for ``ansi``.
+
+    A branch's line is its index, ``>`` if it is with the leader, and its cells: ``-`` not read, ``.`` read without
+    an answer, ``|`` ended, ``/`` pruned, else the answer's number (10 is ``a``, 36 ``A``, from 62 on ``+``); then
+    its state and latest answer.
+
+    Args:
+        colour: colour the answers by ANSI escape codes.
+    """
+    budget = "" if scene.budget is None else f" of {scene.budget:,.0f}"
+    states = ", ".join(f"{count} {state}" for state, count in scene.state_counts.items())
+    lines = [
+        f"{scene.pool or 'episode'}, question {scene.question}, order {scene.order}",
+        f"{scene.tokens:,} tokens, {scene.probes:,} probes, cost {scene.cost:,.0f}{budget}",
+        f"{scene.opened} of {scene.max_branches} branches: {states}",
+    ]
+    if scene.leader >= 0:
+        votes = f"{scene.votes[scene.leader]} of {sum(scene.votes)} votes"
+        lines.append(f"leader #{scene.leader}, {votes}, confidence {_percent(scene.confidence)}")
+    used = int((scene.cells > NOTHING).sum(axis=1).max(initial=0))
+    for i, row in enumerate(scene.cells[:, :used].tolist()):
+        pruned = bool(scene.pruned[i])
+        leads = scene.leader >= 0 and scene.latest[i] == scene.leader and not pruned
+        state = "pruned" if pruned else "finished" if scene.finished[i] else "live"
+        words = [state, f"#{scene.latest[i]}" if scene.latest[i] >= 0 else "no answer"]
+        if scene.right is not None:
+            words.append("right" if scene.right[i] else "wrong")
+        cells = "".join(_symbols(scene, code, len(list(run)), colour, pruned) for code, run in groupby(row))
+        lines.append(f"{i:3} {'>' if leads else ' '} {cells}  {' '.join(words)}")
+    if scene.answered is not None:
+        verdict = "" if scene.correct is None else ": right" if scene.correct else ": wrong"
+        lines.append(scene.last_move + verdict)
+    elif scene.last_move:
+        lines.append(f"last: {scene.last_move}")
+    return "\n".join(lines)
+
+
+def _symbols(scene: Scene, code: int, count: int, colour: bool, pruned: bool) -> str:
+    if code < ANSWER:
+        return " -|/."[code] * count
+    number = code - ANSWER
+    symbols = (_SYMBOLS[number] if number < len(_SYMBOLS) else "+") * count
+    if not colour:
+        return symbols
+    red, green, blue = (round(part / 51) for part in answer_colour(scene, number))  # the 6 x 6 x 6 cube
+    return f"\x1b[{'2;' if pruned else ''}38;5;{16 + 36 * red + 6 * green + blue}m{symbols}\x1b[0m"
+
+
+# --- the window -------------------------------------------------------------------------------------
+
+
+class Window:
+    """Pictures in a window, at most ``fps`` a second. Closing it ends the showing, not the episode.
+
+    Raises:
+        UsageError: pygame is not installed, or there is no screen.
+    """
+
+    def __init__(self, title: str = "tts-gym", fps: float = 8) -> None:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # a library prints nothing of its own accord
+        self._pygame = _need("pygame", "pygame-ce", "a window")
+        self._fps, self._clock, self.closed = fps, self._pygame.time.Clock(), False
+        try:
+            self._pygame.display.init()
+        except self._pygame.error as error:
+            raise UsageError(f"no window can be opened here ({error}); rgb_array and ansi need none") from None
+        self._title = title
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Show uint8[H, W, 3], once the last picture was up for long enough; nothing once the window was closed."""
+        if self.closed:
+            return
+        self._pygame.display.init()  # another window may have closed the display
+        if any(event.type == self._pygame.QUIT for event in self._pygame.event.get()):
+            self.close()
+            return
+        self._clock.tick(self._fps)
+        size = picture.shape[1::-1]
+        screen = self._pygame.display.get_surface()
+        if screen is None or screen.get_size() != size:
+            screen = self._pygame.display.set_mode(size)
+            self._pygame.display.set_caption(self._title)
+        screen.blit(self._pygame.image.frombuffer(picture.tobytes(), size, "RGB"), (0, 0))
+        self._pygame.display.flip()
+
+    def close(self) -> None:
+        """Close the window. Closing twice is fine."""
+        if not self.closed:
+            self.closed = True
+            self._pygame.display.quit()
+
+
+def _percent(share: float) -> str:
+    return "> 99.9%" if 0.999 < share < 1 else f"{share:.1%}"
+
+
 def _need(module: str, distribution: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise UsageError(f"{what} needs {distribution}, which is not installed: pip install 'tts-gym[render]'") from None
+        raise UsageError(f"{what} needs {distribution}, not installed here: pip install 'tts-gym[render]'") from None

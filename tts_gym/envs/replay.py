@@ -57,7 +57,8 @@ class Replay:
 
     Everything the kernel writes is an attribute: ``observations``, ``masks`` (int8[K, A]), ``rewards``
     (float64[K]), ``terminated``, ``truncated``, ``illegal`` (bool[K]), ``cost`` (float64[K]), ``tokens``,
-    ``probes`` (int64[K]) and ``final`` (int64[K, FINAL_SLOTS]). Pools are shared, never copied.
+    ``probes`` (int64[K]); of the episodes that the last step ended ``correct`` (bool[K]) and ``final``
+    (int64[FINAL_SLOTS, K]), 0 elsewhere. Pools are shared, never copied.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Replay:
         logged: bool = False,
     ) -> None:
         self._made_by = {name: value for name, value in locals().items() if name != "self"}
-        self.count, self.strict, self.aggregation = count, strict, aggregation
+        self.count, self.strict, self.aggregation, self.max_steps = count, strict, aggregation, max_steps
         self.limits = Limits(_whole("max_branches", max_branches, 1), budget, probe_cost)
         _choice("grading", grading, GRADINGS)
         self.rounds = _choice("actions", actions, ("atomic", "rounds")) == 1
@@ -127,7 +128,8 @@ class Replay:
         self._allocate()
         table = self.table
         table[at.COUNT], table[at.WIDTH] = count, width
-        table[at.VOCABULARY], table[at.COLUMNS] = self.vocabulary, self.columns
+        table[at.ENGINE_AT], table[at.COUNTS_AT] = 8 * self._engine, 8 * self._counts
+        table[at.COLUMNS], table[at.STRICT] = self.columns, strict
         table[at.ROUNDS], table[at.GRID] = self.rounds, self.grid
         table[at.AUTO_PROBE], table[at.ANSWER_WITH] = auto_probe, answer_with_branch
         table[at.AGGREGATION] = 0 if callable(aggregation) else at.AGGREGATIONS.index(aggregation)
@@ -135,28 +137,32 @@ class Replay:
         table[at.MAX_STEPS] = 0 if max_steps is None else _whole("max_episode_steps", max_steps, 1)
         table[at.AUTORESET] = autoreset
         self.cost_weights[:] = cost_weight
-        self.slots[:, engine.WIDTH] = width
-        floats = self.slots.view(np.float64)
-        floats[:, engine.BUDGET] = math.inf if budget is None else budget
-        floats[:, engine.PROBE_COST] = probe_cost
-        self.slots[:, self._numbers : self._numbers + self.vocabulary] = -1
+        blocks = self.slots[:, self._engine :]
+        blocks[:, engine.WIDTH] = width
+        blocks.view(np.float64)[:, engine.BUDGET] = math.inf if budget is None else budget
+        blocks.view(np.float64)[:, engine.PROBE_COST] = probe_cost
+        self.slots[:, self._numbers : self._numbers + self.vocabulary] = -1  # no answer has a number yet
         self._bind()
 
     # --- memory ------------------------------------------------------------------------------------
 
     def _allocate(self) -> None:
         count, width, vocabulary = self.count, self.limits.max_branches or 1, self.vocabulary
-        self._numbers = engine.HEADER + engine.BRANCH_SLOTS * width
-        self._env = self._numbers + 2 * vocabulary
-        size = self._env + at.ENV_SLOTS + 2 * vocabulary + -(-(1 + at.EXTRAS) * width // 2)
-        self.slots = _aligned((count, -(-size // 8) * 8), np.int64)
+        # In slots of 8 bytes, each part beginning at a cache line.
+        self._engine = at.ENV_SLOTS + _lines(-(-width // 4))
+        self._numbers = self._engine + engine.HEADER + engine.BRANCH_SLOTS * width
+        self._counts = self._numbers + _lines(2 * vocabulary)
+        self.slots = _aligned((count, self._counts + _lines(vocabulary)), np.int64)
         self.table = np.zeros(at.TABLE_SLOTS, dtype=np.int64)
         self.observations = _aligned((count, *self.observation_space.shape), self.observation_space.dtype)
         self.masks = _aligned((count, self.actions), np.int8)
         self.rewards, self.cost, self.cost_weights = (np.zeros(count) for _ in range(3))
         self.taken, self.chosen, self.tokens, self.probes = (np.zeros(count, dtype=np.int64) for _ in range(4))
-        self.terminated, self.truncated, self.illegal = (np.zeros(count, dtype=np.bool_) for _ in range(3))
-        self.final = np.zeros((count, at.FINAL_SLOTS), dtype=np.int64)
+        self.terminated, self.truncated, self.illegal, self.correct = (
+            np.zeros(count, dtype=np.bool_) for _ in range(4)
+        )
+        self.replayed = np.zeros((at.REPLAYED_SLOTS, count), dtype=np.int64)
+        self.final = np.zeros((at.FINAL_SLOTS, count), dtype=np.int64)
         self.random = np.zeros((count, 4), dtype=np.uint64)
         same_step = self._made_by["autoreset"] == at.SAME_STEP
         self.final_observations = np.zeros_like(self.observations if same_step else self.observations[:0])
@@ -176,21 +182,23 @@ class Replay:
         self._tables = confidence_table(width), _clogc(width), self.edges
         table[at.CONFIDENCE], table[at.CLOGC], table[at.POOL_EDGES] = (array.ctypes.data for array in self._tables)
         for slot, array in (
-            (at.ACTIONS, self.taken), (at.REWARDS, self.rewards), (at.TERMINATED, self.terminated), (at.TRUNCATED, self.truncated),
-            (at.COST, self.cost), (at.TOKENS, self.tokens), (at.PROBED, self.probes), (at.ILLEGAL, self.illegal),
-            (at.COST_WEIGHTS, self.cost_weights), (at.FINAL, self.final), (at.RANDOM, self.random),
+            (at.OBSERVATIONS, self.observations), (at.MASKS, self.masks), (at.ACTIONS, self.taken), (at.REWARDS, self.rewards), (at.TERMINATED, self.terminated),
+            (at.TRUNCATED, self.truncated), (at.COST, self.cost), (at.TOKENS, self.tokens), (at.PROBED, self.probes),
+            (at.ILLEGAL, self.illegal), (at.COST_WEIGHTS, self.cost_weights), (at.FINAL, self.final),
+            (at.RANDOM, self.random), (at.CORRECT, self.correct), (at.REPLAYED, self.replayed),
             (at.FINAL_OBSERVATIONS, self.final_observations), (at.FINAL_MASKS, self.final_masks),
         ):  # fmt: skip
             table[slot] = array.ctypes.data
         table[at.CHOSEN] = self.chosen.ctypes.data if callable(self.aggregation) else 0
 
-        here = self.slots.ctypes.data + self.slots.strides[0] * np.arange(self.count)
-        self.slots[:, engine.NUMBERS] = here + 8 * self._numbers
-        self.slots[:, engine.REVEALED_CODES] = here + 8 * (self._numbers + self.vocabulary)
-        self.slots[:, engine.LOG] = self.logs.ctypes.data + self.logs.strides[0] * np.arange(self.count)
-        self.slots[:, engine.LOG_SIZE] = self.logs.shape[1]
+        rows = np.arange(self.count)
+        here, blocks = self.slots.ctypes.data + self.slots.strides[0] * rows, self.slots[:, self._engine :]
+        blocks[:, engine.NUMBERS] = here + 8 * self._numbers
+        blocks[:, engine.REVEALED_CODES] = here + 8 * (self._numbers + self.vocabulary)
+        blocks[:, engine.LOG] = self.logs.ctypes.data + self.logs.strides[0] * rows
+        blocks[:, engine.LOG_SIZE] = self.logs.shape[1]
         for slot, outputs in ((at.E_OBSERVATION, self.observations), (at.E_MASK, self.masks)):
-            self.slots[:, self._env + slot] = outputs.ctypes.data + outputs.strides[0] * np.arange(self.count)
+            self.slots[:, slot] = outputs.ctypes.data + outputs.strides[0] * rows
 
         self._pool_table = np.zeros((len(self.pools), at.POOL_SLOTS), dtype=np.int64)
         self._alive: list[Any] = []  # the table holds bare addresses
@@ -213,18 +221,17 @@ class Replay:
         if state["tabled"]:
             self.table_orders()
         self._bind()
-        for k in np.flatnonzero(state["started"]):
-            own = self.slots[k, self._env :]
-            pool, question = int(own[at.E_POOL]), int(own[at.E_QUESTION])
+        for k in np.flatnonzero(state["started"]).tolist():
+            block = self.slots[k, self._engine :]
+            pool, question, order = self.replayed[:, k].tolist()
             row = self._pool_table[pool]
             branches, columns = int(row[at.P_BRANCHES]), int(row[at.P_COLUMNS])
-            own[at.E_ORDER_AT] = self.order_address(k, pool, int(own[at.E_ORDER]))
-            self.slots[k, engine.ANSWERS] = row[at.P_ANSWERS]
-            self.slots[k, engine.INTERVALS], self.slots[k, engine.TOKENS] = row[at.P_INTERVALS], row[at.P_TOKENS]
-            self.slots[k, engine.Q_ANSWERS] = row[at.P_ANSWERS] + 2 * question * branches * columns
-            self.slots[k, engine.Q_INTERVALS] = row[at.P_INTERVALS] + 2 * question * branches
-            self.slots[k, engine.Q_TOKENS] = row[at.P_TOKENS] + 4 * question * branches
-            self.slots[k, engine.ORDER] = own[at.E_ORDER_AT]
+            block[engine.ANSWERS], block[engine.INTERVALS] = row[at.P_ANSWERS], row[at.P_INTERVALS]
+            block[engine.TOKENS] = row[at.P_TOKENS]
+            block[engine.Q_ANSWERS] = row[at.P_ANSWERS] + 2 * question * branches * columns
+            block[engine.Q_INTERVALS] = row[at.P_INTERVALS] + 2 * question * branches
+            block[engine.Q_TOKENS] = row[at.P_TOKENS] + 4 * question * branches
+            block[engine.ORDER] = self.order_address(k, pool, order)
         return self
 
     @property
@@ -232,7 +239,7 @@ class Replay:
         """All that ``restored`` needs."""
         names = (
             "slots", "observations", "masks", "rewards", "cost", "cost_weights", "tokens", "probes", "terminated",
-            "truncated", "illegal", "final", "random", "logs",
+            "truncated", "illegal", "correct", "replayed", "final", "random", "logs",
         )  # fmt: skip
         state: dict[str, Any] = {name: getattr(self, name).copy() for name in names}
         state["started"] = self.started
@@ -250,12 +257,12 @@ class Replay:
     @property
     def started(self) -> NDArray[np.bool_]:
         """bool[K]: which environments were ever reset."""
-        return self.slots[:, engine.ORDER] != 0
+        return self.slots[:, self._engine + engine.ORDER] != 0
 
     @property
     def ended(self) -> NDArray[np.bool_]:
         """bool[K]: whose episode has ended and waits for a reset."""
-        return self.slots[:, self._env + at.E_ENDED] != 0
+        return self.slots.view(np.int32)[:, at.E_ENDED] != 0
 
     @property
     def has_orders(self) -> bool:
@@ -304,11 +311,11 @@ class Replay:
 
     def snapshot(self, k: int) -> Snapshot:
         """What an agent may know of environment k."""
-        return Snapshot.of(self.slots[k])
+        return Snapshot.of(self.slots[k, self._engine :])
 
     def log(self, k: int) -> list[tuple[Move, int]]:
         """The engine's moves of environment k so far; kept only where asked for."""
-        entries = self.logs[k, : int(self.slots[k, engine.LOGGED])]
+        entries = self.logs[k, : int(self.slots[k, self._engine + engine.LOGGED])]
         return [(Move(entry >> 16), _operand(entry)) for entry in entries.tolist()]
 
     def choose(self) -> None:
@@ -316,7 +323,7 @@ class Replay:
         if not callable(self.aggregation):
             return
         self.chosen.fill(-2)
-        for k in np.flatnonzero((self.taken == at.ANSWER) & ~self.ended & self.started):
+        for k in np.flatnonzero((self.taken == at.ANSWER) & ~self.ended & self.started).tolist():
             seen = self.snapshot(k)
             number = self.aggregation(seen)
             if not (isinstance(number, int | np.integer) and -1 <= number < seen.revealed):
@@ -332,7 +339,7 @@ class Replay:
         if self.rounds:
             return f"{at.ROUND_ACTIONS[action]} is illegal: there is nothing for it to do, or no budget left"
         kind, i = divmod(action - at.FIRST, self.limits.max_branches or 1)
-        h = int(self.slots[k].ctypes.data)
+        h = int(self.slots[k, self._engine :].ctypes.data)
         if action == at.BRANCH:
             return refusal_sentence(Move.BRANCH, -1, Refusal(engine.why_not_branch(h)))
         move, ask = ((Move.CONTINUE, engine.why_not_advance), (Move.PROBE, engine.why_not_probe),
@@ -341,11 +348,8 @@ class Replay:
 
     def last(self, k: int) -> dict[str, Any]:
         """What the info of an episode's last step says beside the usual."""
-        last = self.final[k]
-        return {
-            "correct": bool(last[at.F_CORRECT]),
-            **{name: int(last[slot]) for name, slot in ENDED_WITH.items()},
-        }
+        last = self.final[:, k]
+        return {"correct": bool(self.correct[k]), **{name: int(last[slot]) for name, slot in ENDED_WITH.items()}}
 
 
 def _operand(entry: int) -> int:
@@ -422,6 +426,11 @@ def _edges(weights: Sequence[float] | None, pools: Sequence[Pool]) -> NDArray[np
 
 
 # --- tables --------------------------------------------------------------------------------------------
+
+
+def _lines(slots: int) -> int:
+    """So many slots, rounded up to whole cache lines."""
+    return -(-slots // 8) * 8
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

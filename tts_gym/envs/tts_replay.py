@@ -15,7 +15,194 @@ from tts_gym.errors import IllegalMove, UsageError
 
 
 class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
-    """DOCSTRING"""
+    """Spend a language model's test-time compute on one question, replayed from recorded branches.
+
+    ## Description
+    A question has N recorded branches of reasoning, cut into intervals of Δ tokens. The agent opens branches, lets
+    them run, reads their current answers, gives some up, and answers. No model is called: every token was recorded.
+    What the moves BRANCH, CONTINUE, PROBE, PRUNE and ANSWER do, cost and need is said in
+    ``tts_gym.engine.reference`` (in words: docs/rules.md). Branches are numbered 0, 1, ... as they are opened.
+
+    A *reading* reveals a branch's answer: a PROBE at its depth, or its end. Answers are numbered 0, 1, ... in the
+    order in which the episode first revealed them; -1 is "no answer could be parsed". A branch *votes* with its
+    latest answer, unless that is -1, it was never read, or it was pruned. The *leader* is the answer with the most
+    votes, of equals the one that the first branch votes for; -1 without votes. The *runner-up* has the second most.
+
+    ## Action Space
+    ``Discrete(A)``. With W = ``max_branches``:
+
+    ``actions="atomic"``: A = 2 + 3W, or 2 + 4W with ``answer_with_branch=True``.
+
+    | action | meaning |
+    |---|---|
+    | 0 | BRANCH: open the next branch and generate its first interval |
+    | 1 | ANSWER with the aggregated answer (see ``aggregation``) |
+    | 2 + i | CONTINUE(i): generate one more interval of branch i, or find that it has ended |
+    | 2 + W + i | PROBE(i): read branch i's current answer, once per depth |
+    | 2 + 2W + i | PRUNE(i): give branch i up |
+    | 2 + 3W + i | ANSWER with branch i's latest answer, pruned or not; -1 if it has none |
+
+    With ``auto_probe=True`` BRANCH and CONTINUE are followed by a PROBE of the same branch if that is legal then.
+
+    ``actions="rounds"``: A = 10. Each is a series of atomic moves at their usual cost, and ends the round
+    (sequential tokens). *Advancing* is CONTINUE, then PROBE if legal. Branches are taken in opening order, and a
+    move that has become illegal (budget) is left out.
+
+    | action | meaning |
+    |---|---|
+    | 0, 2, 3, 4 | OPEN 1, 2, 4, 8: so many times BRANCH, then PROBE if legal; as many as are allowed |
+    | 1 | ANSWER with the aggregated answer |
+    | 5 | ADVANCE_ALL: advance every live branch |
+    | 6 | ADVANCE_AGREEING: advance the live branches that vote for the leader (as the round begins) |
+    | 7 | PRUNE_DISSENTERS: prune the live branches whose last ``patience`` readings or more were against the leader |
+    | 8 | FINISH_NEAREST: CONTINUE the deepest live branch (of equals the first) to its end, unread |
+    | 9 | FINISH_ALL: CONTINUE every live branch to its end, unread |
+
+    Every published controller spends in these: 9 is self-consistency and, eight at a time, ESC; 0 and 8 are ASC; 5
+    and 7 are Parallel-Probe; 6 is how CMC favours the leader's branches. So a learner can express them
+    in tens of decisions where atomic actions take thousands.
+
+    The mask (``info["action_mask"]`` and ``action_masks()``) is the admissible set. ANSWER is always legal. An atomic
+    action is legal if its move is; OPEN if BRANCH is; 5, 8 and 9 if there is a live branch and CONTINUE fits in the
+    budget; 6 if moreover a live branch votes for the leader; 7 if there is a branch to prune. An illegal action does
+    nothing, costs nothing and sets ``info["illegal"]``; with ``strict=True`` it raises ``IllegalMove``.
+
+    ## Observation Space
+    Nothing observed depends on gold, on answers not yet read, on branches or intervals not yet generated, or on
+    which question or pool it is.
+
+    ``observation="features"``: ``Box(float32)`` of length 32 + 18W; all in [0, 1], but ``confidence_trend`` in [-1, 1].
+    Below, x|c stands for x / (x + c), and a share of nothing is 0. Three blocks follow each other:
+
+    *Global*, 32 numbers in this order (``layout.GLOBAL_FEATURES``):
+
+    | name | value |
+    |---|---|
+    | opened, live, finished, pruned | branches in that state / W |
+    | cost | cost so far, in tokens, | 100,000 |
+    | budget_left_share | what is left of the budget / budget, at least 0; 1 without one |
+    | budget_left | what is left of the budget | 100,000; 1 without one |
+    | probes | PROBE moves | 64 |
+    | steps | actions taken, illegal ones included, | 256 |
+    | cost_since_leader | cost since the leader became the leader, | 100,000 |
+    | agreeing_share | live branches that vote for the leader / live branches |
+    | unread_share | live branches not read at their depth / live branches |
+    | deepest | intervals of the deepest branch that was opened | 16 |
+    | mean_depth | mean intervals of the live branches | 16 |
+    | stubborn_share | live branches with a dissent of ``patience`` or more / live branches |
+    | tokens_per_branch | tokens / branches opened | 8,000 |
+    | votes | votes / W |
+    | leader_share, runner_up_share | of the votes |
+    | margin | leader_share - runner_up_share |
+    | confidence | that the leader is truly ahead: ``programs.confidence`` of their votes; 0 without votes |
+    | confidence_average | moving average a of confidence c over readings: a = c at the first, then a += 0.1 (c - a) |
+    | confidence_trend | confidence - confidence_average |
+    | entropy | of the votes' distribution / log(votes); 0 below two votes |
+    | distinct_answers | answers with a vote | 4 |
+    | leader_age | readings since the one after which another answer led (that one not counted) | 16 |
+    | leader_changes | times that an answer has been replaced as leader, also by none, | 4 |
+    | finished_votes | votes of finished branches / W |
+    | leader_share_of_finished | share of the leader in them |
+    | unparsed_share | of the branches that were read and not pruned, those whose latest answer is -1 |
+    | stable_share | of the votes, those whose branch has a streak of 2 or more |
+    | answers_seen | answers revealed so far | 8 |
+
+    *Votes*, 2 numbers for each of W: the share of all votes that its vote's answer has, and 1 if that is the leader; 0
+    and 0 where the branch does not vote.
+
+    *Branches*, 16 numbers for each of W, all 0 while it is not opened (``layout.BRANCH_FEATURES``):
+
+    | name | value |
+    |---|---|
+    | opened, live, finished, pruned | 0 or 1 |
+    | depth | intervals generated | 16 |
+    | read_here | 1 if its answer at this depth is known, by a probe or because it finished |
+    | has_answer | 1 if its latest answer is not -1 |
+    | unparsed | 1 if it was read and its latest answer is -1 |
+    | streak | its latest readings in a row with one answer (-1 counts as one) | 4 |
+    | changes | readings that differed from the one before | 4 |
+    | readings | readings | 16 |
+    | dissent | its latest readings in a row that were not the leader's answer, each by the votes right after it, | 4 |
+    | tokens | tokens billed for it | 8,000 |
+    | unread_intervals | intervals since its last probe | 4; 0 when finished |
+    | answer | 1 / (1 + its latest answer); 0 without one |
+    | position | (i + 1) / W |
+
+    A move changes little of this: its own branch's 16 numbers, the first 16 global ones, the others at a reading, and
+    the block between when a vote changed. That layout is what makes the vector environment fast.
+
+    ``observation="grid"``: ``Box(0, 32767, (W, D + 2), int16)`` with D the most intervals in the pools. Cell (i, d):
+
+    | cell | meaning |
+    |---|---|
+    | 0 | nothing generated (yet) |
+    | 1 | interval d of branch i was generated and not read (intervals count from 0) |
+    | 2 | after the last cell of a finished branch |
+    | 3 | after the last interval of a pruned branch |
+    | 4 | read: no answer |
+    | 5 + n | read: answer number n |
+
+    A finished branch of L intervals has its final answer in cell L and a 2 in cell L + 1.
+
+    ## Starting State
+    Nothing is opened. Pool, question and order are drawn from ``np_random``: the pool (only where there are several)
+    by ``pool_weights``, then a question, then an order, each by one ``random()``. ``reset`` takes
+    ``options={"pool": ..., "question": q, "order": s}`` to replay exactly; what is not given is drawn.
+
+    ## Rewards
+    Accuracy minus γ times cost, γ = ``cost_weight`` per token. Each step: γ·(cost before) - γ·(cost after), cost being
+    tokens plus ``probe_cost`` per probe; at ANSWER also 1 if the answer is correct under ``grading``. The sum over an
+    episode is correctness - γ·cost: to the last bit where γ is a power of two and costs are whole, as by default.
+
+    ## Episode End
+    ``terminated`` at ANSWER. The environment never sets ``truncated`` by itself: legal moves run out, and then only
+    ANSWER is left. Illegal actions can go on for ever; give ``max_episode_steps`` to ``gym.make`` against that.
+
+    ## Information
+    | key | when | value |
+    |---|---|---|
+    | ``action_mask`` | always | int8[A], 1 = legal; after the end only ANSWER, so that something always is |
+    | ``cost`` | always | float, tokens plus ``probe_cost`` per probe so far |
+    | ``tokens``, ``probes`` | always | int, so far |
+    | ``illegal`` | always | bool, the last action was |
+    | ``correct`` | after ANSWER | bool |
+    | ``pool``, ``question``, ``order`` | after ANSWER | int, what was replayed; ``pool`` is its index |
+    | ``branches``, ``peak_width`` | after ANSWER | int, opened, and most live at once |
+    | ``sequential_tokens`` | after ANSWER | int, sum over rounds of the longest branch's tokens |
+
+    ## Arguments
+    - ``pool``: a pool, its name or its file, or a list of them; None for the shipped one.
+    - ``max_branches``: W, the most branches that may be opened; 64.
+    - ``budget``: the most an episode may cost, in tokens; None for no limit.
+    - ``probe_cost``: cost of one probe in tokens; 0.
+    - ``cost_weight``: γ, reward per token; 2**-20, so that 1,048,576 tokens weigh as much as one right answer. Also an
+      attribute that may be set between episodes.
+    - ``actions``: ``atomic`` or ``rounds``.
+    - ``observation``: ``features`` or ``grid``.
+    - ``grading``: ``exact`` or ``math``.
+    - ``questions``: numbers of the questions to draw from, e.g. a training split; with several pools a list of such
+      lists; None for all. ``reset`` may ask for others.
+    - ``orders``: how many orders to draw from, beginning at 0, or a list of them; 1024. ``reset`` may ask for others.
+    - ``pool_weights``: how often each pool is drawn, relative to the others; None for equally.
+    - ``auto_probe``: read each interval as it is generated, as the published controllers do (``atomic`` only).
+    - ``answer_with_branch``: offer ANSWER with a branch's answer, so that any program can be played (``atomic`` only).
+    - ``aggregation``: what ANSWER answers. ``majority``: the leader. ``finished``: the same among finished branches,
+      the leader if none of them votes. Or a callable that is given a ``Snapshot``, on which the looks of
+      ``tts_gym.programs`` work, and returns an answer number or -1.
+    - ``patience``: readings against the leader before PRUNE_DISSENTERS prunes; 3.
+    - ``strict``: raise ``IllegalMove`` on illegal actions.
+    - ``render_mode``: ``rgb_array`` (uint8[height, width, 3]), ``human`` (a window) or ``ansi`` (str) of the branch ×
+      depth grid; None for nothing.
+
+    All can be given to ``gym.make``, and those that are plain values survive ``spec.to_json()``. Bad ones raise
+    ``UsageError``; so does an action that is not in the action space.
+
+    ## References
+    AutoTTS, arXiv 2605.08083, section 2.
+
+    ## Version History
+    - v0: first version.
+    """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
         "render_modes": ["human", "rgb_array", "ansi"],
@@ -100,7 +287,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
             raise IllegalMove(replay.refusal(0, action))
         replay.taken[0] = action
         replay.choose()
-        kernel.step_one(replay.address, 0)
+        kernel.step(replay.address, 0, 1)
         terminated = bool(replay.terminated[0])
         info = self._info()
         if terminated:
@@ -150,4 +337,9 @@ def check_action(action: Any, count: int) -> int:
         number = int(action)
         if 0 <= number < count:
             return number
-    raise UsageError(f"an action should be a whole number from 0 to {count - 1}, found {action!r}")
+    raise UsageError(unknown_action(action, count))
+
+
+def unknown_action(action: Any, count: int) -> str:
+    """What to say of an action that is not in the action space."""
+    return f"an action should be a whole number from 0 to {count - 1}, found {action}"

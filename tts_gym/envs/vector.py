@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Unpack
 
 import gymnasium as gym
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 from tts_gym.envs import kernel
 from tts_gym.envs import layout as at
 from tts_gym.envs.replay import ENDED_WITH, PoolSpec, Replay, Settings
-from tts_gym.envs.tts_replay import check_render_mode
+from tts_gym.envs.tts_replay import check_render_mode, unknown_action
 from tts_gym.errors import IllegalMove, UsageError
 
-_MODES = {AutoresetMode.NEXT_STEP: at.NEXT_STEP, AutoresetMode.SAME_STEP: at.SAME_STEP, AutoresetMode.DISABLED: at.DISABLED}
+_MODES = {
+    AutoresetMode.NEXT_STEP: at.NEXT_STEP,
+    AutoresetMode.SAME_STEP: at.SAME_STEP,
+    AutoresetMode.DISABLED: at.DISABLED,
+}
 _LEAST_PER_THREAD = 512  # fewer environments are stepped sooner than a thread wakes up
 
 
@@ -89,6 +94,7 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seeds: list[int | None] = [None] * num_envs
         self._begun = False  # whether every environment has had a reset
+        self._all = np.ones(num_envs, dtype=np.bool_)
         self._threads: ThreadPoolExecutor | None = None
 
     # --- random numbers ----------------------------------------------------------------------------
@@ -98,7 +104,7 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         """The seed of each environment, None where it was never given."""
         return tuple(self._seeds)
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """A copy of each environment's random number generator, in its present state."""
         return tuple(_generator(words) for words in self.replay.random)
@@ -118,7 +124,7 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise UsageError(f"seed should be a number or {self.num_envs} of them, found {len(seeds)}")
-        for k in np.flatnonzero(wanted):
+        for k in np.flatnonzero(wanted).tolist():
             own = seeds[k]
             if own is not None or fresh[k]:
                 generator, _ = gym.utils.seeding.np_random(own)
@@ -137,14 +143,18 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         self._seed(seed, wanted)
         replay = self.replay
         if options or not replay.has_orders:
-            for k in np.flatnonzero(wanted):
+            for k in np.flatnonzero(wanted).tolist():
                 own = {name: value[k] for name, value in zip(options, asked)}
                 replay.begin(k, *replay.draw(lambda k=k: replay.uniform(k), own))  # type: ignore[misc]
         else:
             kernel.begin_many(replay.address, wanted.ctypes.data)
-        replay.terminated[wanted] = False
-        replay.truncated[wanted] = False
-        return self._kept(replay.observations), self._infos(wanted)
+        for array in (replay.terminated, replay.truncated, replay.correct, replay.final.T):
+            array[wanted] = 0
+        self._begun = self._begun or bool(replay.started.all())
+        infos = self._infos()
+        if not wanted.all():
+            infos = {key: wanted.copy() if key[0] == "_" else _only(array, wanted) for key, array in infos.items()}
+        return self._kept(replay.observations), infos
 
     def step(
         self, actions: NDArray[np.integer[Any]] | Sequence[int]
@@ -152,20 +162,16 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         """One action in each environment."""
         replay = self.replay
         taken = np.asarray(actions)
-        if taken.shape != (self.num_envs,) or not np.issubdtype(taken.dtype, np.integer):
+        if taken.shape != (self.num_envs,) or taken.dtype.kind not in "iu":
             raise UsageError(
                 f"actions should be {self.num_envs} whole numbers, found {taken.dtype} of shape {taken.shape}"
             )
-        if taken.min() < 0 or taken.max() >= replay.actions:
-            k = int(np.flatnonzero((taken < 0) | (taken >= replay.actions))[0])
-            raise UsageError(
-                f"an action should be from 0 to {replay.actions - 1}, found {taken[k]} in environment {k}"
-            )
         replay.taken[:] = taken
-        self._check_running()
+        if not self._begun or (problem := kernel.refused(replay.address)):
+            raise self._refusal(problem if self._begun else 0)
         replay.choose()
         ended = self._step_all()
-        infos = self._infos(None)
+        infos = self._infos()
         if ended:
             self._add_ends(infos)
         kept = self._kept
@@ -197,22 +203,18 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
 
     # --- parts of a step -----------------------------------------------------------------------------
 
-    def _check_running(self) -> None:
+    def _refusal(self, problem: int) -> Exception:
+        """What is wrong with the first action that cannot be taken; ``problem`` is what ``kernel.refused`` said."""
         replay = self.replay
+        k, what = divmod(problem, kernel.PROBLEMS)
         if not self._begun:
-            if not replay.started.all():
-                k = int(np.argmin(replay.started))
-                raise gym.error.ResetNeeded(f"call reset() before step(): environment {k} has no episode")
-            self._begun = True
-        disabled = self.metadata["autoreset_mode"] is AutoresetMode.DISABLED
-        if disabled and (over := replay.terminated | replay.truncated).any():
-            k = int(np.argmax(over))
-            raise gym.error.ResetNeeded(f"the episode of environment {k} has ended; reset it with a reset_mask")
-        if replay.strict:
-            legal = replay.masks[np.arange(self.num_envs), replay.taken] != 0
-            if not (legal | replay.ended).all():
-                k = int(np.argmin(legal | replay.ended))
-                raise IllegalMove(f"environment {k}: {replay.refusal(k, int(replay.taken[k]))}")
+            k = int(np.argmin(replay.started))
+            return gym.error.ResetNeeded(f"call reset() before step(): environment {k} has no episode")
+        if what == kernel.UNKNOWN_ACTION:
+            return UsageError(f"environment {k}: {unknown_action(replay.taken[k], replay.actions)}")
+        if what == kernel.WAITS_FOR_RESET:
+            return gym.error.ResetNeeded(f"the episode of environment {k} has ended; reset it with a reset_mask")
+        return IllegalMove(f"environment {k}: {replay.refusal(k, int(replay.taken[k]))}")
 
     def _step_all(self) -> int:
         count, address = self.num_envs, self.replay.address
@@ -222,44 +224,45 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.num_threads - 1, thread_name_prefix="tts-gym")
         cuts = [count * part // parts for part in range(parts + 1)]
-        others = [self._threads.submit(kernel.step, address, *cut) for cut in zip(cuts[1:-1], cuts[2:])]
+        others = [self._threads.submit(kernel.step, address, *cut) for cut in pairwise(cuts[1:])]
         return kernel.step(address, cuts[0], cuts[1]) + sum(other.result() for other in others)
 
     def _kept(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.copy() if self.copy else array
 
-    def _infos(self, given: NDArray[np.bool_] | None) -> dict[str, Any]:
-        """The usual infos; ``given`` says which environments they are of, None for all."""
-        replay = self.replay
+    def _infos(self) -> dict[str, Any]:
+        """What every step tells of every environment."""
+        replay, kept = self.replay, self._kept
         infos: dict[str, Any] = {}
         for key, array in (
             ("action_mask", replay.masks), ("cost", replay.cost), ("tokens", replay.tokens), ("probes", replay.probes),
             ("illegal", replay.illegal),
         ):  # fmt: skip
-            infos[key] = self._kept(array) if given is None else _only(array, given)
-            infos[f"_{key}"] = np.ones(self.num_envs, dtype=np.bool_) if given is None else given.copy()
+            infos[key], infos[f"_{key}"] = kept(array), kept(self._all)
         return infos
 
     def _add_ends(self, infos: dict[str, Any]) -> None:
-        replay = self.replay
-        done = replay.terminated | replay.truncated
+        """What is told of the episodes that ended: beside the usual, or in ``final_info`` where they were reset."""
+        replay, kept = self.replay, self._kept
         ends: dict[str, Any] = {}
-        same_step = self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-        answered = replay.terminated.copy()
-        if same_step:
-            costs = replay.final.view(np.float64)[:, at.F_COST]
-            for key, array in (
-                ("action_mask", replay.final_masks), ("cost", costs), ("tokens", replay.final[:, at.F_TOKENS]),
-                ("probes", replay.final[:, at.F_PROBES]), ("illegal", replay.final[:, at.F_ILLEGAL] != 0),
-            ):  # fmt: skip
-                ends[key], ends[f"_{key}"] = _only(array, done), done.copy()
-        if answered.any():
-            ends["correct"], ends["_correct"] = _only(replay.final[:, at.F_CORRECT] != 0, answered), answered
+        if replay.terminated.any():
+            ends["correct"], ends["_correct"] = kept(replay.correct), kept(replay.terminated)
             for key, slot in ENDED_WITH.items():
-                ends[key], ends[f"_{key}"] = _only(replay.final[:, slot], answered), answered.copy()
-        if not same_step:
+                told = replay.final[slot]
+                ends[key] = kept(told) if replay.max_steps is None else np.where(replay.terminated, told, 0)
+                ends[f"_{key}"] = kept(replay.terminated)
+        if self.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
             infos.update(ends)
             return
+        done = replay.terminated | replay.truncated
+        for key, array in (
+            ("action_mask", np.where(done[:, None], replay.final_masks, np.int8(0))),
+            ("cost", replay.final[at.F_COST].view(np.float64)),
+            ("tokens", replay.final[at.F_TOKENS]),
+            ("probes", replay.final[at.F_PROBES]),
+            ("illegal", replay.final[at.F_ILLEGAL] != 0),
+        ):
+            ends[key], ends[f"_{key}"] = kept(array), done.copy()
         last = np.full(self.num_envs, None, dtype=object)
         for k in np.flatnonzero(done):
             last[k] = replay.final_observations[k].copy()
@@ -278,7 +281,9 @@ def _reset_mask(mask: Any, count: int) -> NDArray[np.bool_]:
     if mask is None:
         return np.ones(count, dtype=np.bool_)
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (count,) or not mask.any():
-        raise UsageError(f"reset_mask should be a bool array of shape ({count},) with at least one True, found {mask!r}")
+        raise UsageError(
+            f"reset_mask should be a bool array of shape ({count},) with at least one True, found {mask!r}"
+        )
     return np.ascontiguousarray(mask)
 
 
@@ -305,6 +310,7 @@ def _words(generator: np.random.Generator) -> NDArray[np.uint64]:
 def _generator(words: NDArray[np.uint64]) -> np.random.Generator:
     low, high, low_increment, high_increment = (int(word) for word in words)
     bits = np.random.PCG64()
-    inner = {"state": (high << 64) | low, "inc": (high_increment << 64) | low_increment}
-    bits.state = {"bit_generator": "PCG64", "state": inner, "has_uint32": 0, "uinteger": 0}
+    state = bits.state
+    state["state"] = {"state": (high << 64) | low, "inc": (high_increment << 64) | low_increment}
+    bits.state = state
     return np.random.Generator(bits)
