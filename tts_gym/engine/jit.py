@@ -20,7 +20,7 @@ from tts_gym.files import user_cache
 
 _SOURCES = {
     "tts_gym.engine": ("memory.py", "moves.py", "compiled.py", "jit.py"),
-    "tts_gym.envs": ("layout.py", "observation.py", "kernel.py"),
+    "tts_gym.envs": ("layout.py", "observation.py", "actions.py", "kernel.py"),
     "tts_gym.programs": ("primitives.py", "native.py", "driver.py", "compilation.py"),
 }
 _lock = threading.Lock()

@@ -17,8 +17,8 @@ from tts_gym.engine.memory import (
     load_int16,
     load_int32,
     store_float32,
-    store_int32,
     store_int16,
+    store_int32,
 )
 from tts_gym.envs import layout as at
 

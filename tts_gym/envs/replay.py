@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from tts_gym.engine import compiled as engine
 from tts_gym.engine.moves import Move, Refusal, branch_order, branch_orders, refusal_sentence
 from tts_gym.envs import kernel
 from tts_gym.envs import layout as at
+from tts_gym.envs.scene import Scene, replayed
 from tts_gym.envs.snapshot import Snapshot
 from tts_gym.errors import UsageError
 from tts_gym.names import nearest
@@ -182,11 +184,12 @@ class Replay:
         self._tables = confidence_table(width), _clogc(width), self.edges
         table[at.CONFIDENCE], table[at.CLOGC], table[at.POOL_EDGES] = (array.ctypes.data for array in self._tables)
         for slot, array in (
-            (at.OBSERVATIONS, self.observations), (at.MASKS, self.masks), (at.ACTIONS, self.taken), (at.REWARDS, self.rewards), (at.TERMINATED, self.terminated),
-            (at.TRUNCATED, self.truncated), (at.COST, self.cost), (at.TOKENS, self.tokens), (at.PROBED, self.probes),
-            (at.ILLEGAL, self.illegal), (at.COST_WEIGHTS, self.cost_weights), (at.FINAL, self.final),
-            (at.RANDOM, self.random), (at.CORRECT, self.correct), (at.REPLAYED, self.replayed),
-            (at.FINAL_OBSERVATIONS, self.final_observations), (at.FINAL_MASKS, self.final_masks),
+            (at.OBSERVATIONS, self.observations), (at.MASKS, self.masks), (at.ACTIONS, self.taken),
+            (at.REWARDS, self.rewards), (at.TERMINATED, self.terminated), (at.TRUNCATED, self.truncated),
+            (at.COST, self.cost), (at.TOKENS, self.tokens), (at.PROBED, self.probes), (at.ILLEGAL, self.illegal),
+            (at.COST_WEIGHTS, self.cost_weights), (at.RANDOM, self.random), (at.REPLAYED, self.replayed),
+            (at.FINAL, self.final), (at.CORRECT, self.correct), (at.FINAL_OBSERVATIONS, self.final_observations),
+            (at.FINAL_MASKS, self.final_masks),
         ):  # fmt: skip
             table[slot] = array.ctypes.data
         table[at.CHOSEN] = self.chosen.ctypes.data if callable(self.aggregation) else 0
@@ -317,6 +320,24 @@ class Replay:
         """The engine's moves of environment k so far; kept only where asked for."""
         entries = self.logs[k, : int(self.slots[k, self._engine + engine.LOGGED])]
         return [(Move(entry >> 16), _operand(entry)) for entry in entries.tolist()]
+
+    def scene(self, k: int) -> Scene:
+        """What a picture of environment k shows; only where moves are logged."""
+        if not self.started[k]:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        number, question, order = self.replayed[:, k].tolist()
+        pool = self.pools[number]
+        return replayed(
+            pool.recording,
+            question,
+            order,
+            self.limits,
+            self.log(k),
+            pool=pool.name,
+            rows=min(self.limits.max_branches or 1, max(pool.recording.branches for pool in self.pools)),
+            columns=max(1, self.columns - 2),
+            correct=pool.correct(self._made_by["grading"], [question])[0],
+        )
 
     def choose(self) -> None:
         """Ask a callable aggregation for the answers of those that are about to give one (``taken`` says which)."""

@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_gym.envs import kernel
+from tts_gym.envs import kernel, rendering
 from tts_gym.envs.replay import Aggregation, PoolSpec, Replay
+from tts_gym.envs.scene import text
 from tts_gym.errors import IllegalMove, UsageError
 
 
@@ -255,7 +256,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
         self.observation_space = self.replay.observation_space
         self.render_mode = render_mode
         self._running = False
-        self._window: Any = None
+        self._window: rendering.Window | None = None
 
     @property
     def cost_weight(self) -> float:
@@ -306,6 +307,15 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
         if self.render_mode is None:
             gym.logger.warn("render() was called without a render_mode; give one to gym.make, e.g. 'rgb_array'")
             return None
+        scene = self.replay.scene(0)
+        if self.render_mode == "ansi":
+            return text(scene)
+        shown = rendering.picture(scene)
+        if self.render_mode == "rgb_array":
+            return shown
+        if self._window is None:
+            self._window = rendering.Window(fps=self.metadata["render_fps"])
+        self._window.show(shown)
         return None
 
     def close(self) -> None:

@@ -13,9 +13,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from tts_gym.envs import kernel
+from tts_gym.envs import kernel, rendering
 from tts_gym.envs import layout as at
 from tts_gym.envs.replay import ENDED_WITH, PoolSpec, Replay, Settings
+from tts_gym.envs.scene import text
 from tts_gym.envs.tts_replay import check_render_mode, unknown_action
 from tts_gym.errors import IllegalMove, UsageError
 
@@ -190,7 +191,11 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
 
     def render(self) -> tuple[Any, ...] | None:
         """One frame per environment; see :class:`TTSReplayEnv`."""
-        return None
+        if self.render_mode is None:
+            gym.logger.warn("render() was called without a render_mode; give one to gym.make_vec, e.g. 'rgb_array'")
+            return None
+        show = text if self.render_mode == "ansi" else rendering.picture
+        return tuple(show(self.replay.scene(k)) for k in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
