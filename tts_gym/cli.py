@@ -78,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser(
         "evaluate",
-        help="score controllers on pools over a sweep of beta",
-        description="Score controllers on pools over a sweep of beta. Program files run in this process: "
-        "run only what you trust.",
+        help="score controllers and policies on pools over a sweep of beta",
+        description="Score controllers and policies on pools over a sweep of beta. Program and policy files run in "
+        "this process: run only what you trust.",
     )
     evaluate.add_argument(
         "--pool", nargs="+", action="extend", metavar="FILE_OR_NAME", help="pools (default: the one shipped)"
@@ -90,8 +90,17 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="SPEC",
-        required=True,
+        default=[],
         help="controller name or program file, with knobs fixed if you like: cmc, sc:n=64, my_program.py",
+    )
+    evaluate.add_argument(
+        "--policy",
+        nargs="+",
+        action="extend",
+        metavar="SPEC",
+        default=[],
+        help="random, a Stable-Baselines3 .zip, a torch .pt, or MODULE_OR_FILE.py:NAME, each with settings of the "
+        "environment if need be: model.zip:actions=rounds,max_branches=16",
     )
     evaluate.add_argument(
         "--beta", type=_betas, default=None, metavar="B,B,...", help="points in [0, 1] (0,0.25,0.5,0.75,1)"
@@ -114,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_pools(commands.add_parser("pools", help="list, inspect, fetch, import, check and make pools"))
 
-    bench = commands.add_parser("bench", help="measure speed and memory on this machine and print a table")
+    bench = commands.add_parser("bench", help="measure speed and memory on this machine and print tables")
+    bench.add_argument(
+        "what", nargs="?", choices=["replay", "env"], default="replay",
+        help="replay (default): programs, loading, start-up, memory; env: steps per second beside CartPole's",
+    )  # fmt: skip
     bench.set_defaults(handler=_bench)
     return parser
 
@@ -184,11 +197,13 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         raise UsageError(f"{outputs[0]}: --json and --parquet name the same file")
     for path in outputs:
         check_writable(path)
-    from tts_gym.evaluation import BETAS, evaluate, frontier_table
+    if not parsed.controller and not parsed.policy:
+        raise UsageError("evaluate needs a --controller or a --policy")
+    from tts_gym.evaluation import BETAS, evaluate, frontier_table, policy
     from tts_gym.pools import DEFAULT_POOL
 
     results = evaluate(
-        parsed.controller,
+        [*parsed.controller, *(policy(spec) for spec in parsed.policy)],
         parsed.pool or [DEFAULT_POOL],
         parsed.beta or BETAS,
         parsed.orders,
@@ -234,9 +249,14 @@ def _controllers(parsed: argparse.Namespace) -> int:
 
 
 def _bench(parsed: argparse.Namespace) -> int:
-    from tts_gym.evaluation.bench import bench
+    if parsed.what == "env":
+        from tts_gym.evaluation.bench_env import bench_env
 
-    bench()
+        bench_env()
+    else:
+        from tts_gym.evaluation.bench import bench
+
+        bench()
     return 0
 
 

@@ -28,3 +28,7 @@ class IllegalMove(TTSGymError):
 
 class ProgramError(TTSGymError):
     """A program that does not load, does not compile, or fails while it runs."""
+
+
+class PolicyError(TTSGymError):
+    """A policy that does not load, fails while it acts, or never answers."""

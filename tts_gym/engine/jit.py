@@ -10,7 +10,6 @@ import hashlib
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ import numba
 
 from tts_gym.files import user_cache
 
+_PACKAGE = Path(__file__).parent.parent  # not importlib.resources: it would import what is just being imported
 _SOURCES = {
-    "tts_gym.engine": ("memory.py", "moves.py", "compiled.py", "jit.py"),
-    "tts_gym.envs": ("layout.py", "observation.py", "actions.py", "kernel.py"),
-    "tts_gym.programs": ("primitives.py", "native.py", "driver.py", "compilation.py"),
+    "engine": ("memory.py", "moves.py", "compiled.py", "jit.py"),
+    "envs": ("layout.py", "observation.py", "actions.py", "kernel.py"),
+    "programs": ("primitives.py", "native.py", "driver.py", "compilation.py"),
 }
 _lock = threading.Lock()
 
@@ -30,9 +30,9 @@ _lock = threading.Lock()
 def code_cache() -> Path:
     """The folder of machine code that belongs to exactly these sources and this Numba."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for package, names in _SOURCES.items():
+    for folder, names in _SOURCES.items():
         for name in names:
-            digest.update((resources.files(package) / name).read_bytes())
+            digest.update((_PACKAGE / folder / name).read_bytes())
     return user_cache("compiled", digest.hexdigest()[:16])
 
 

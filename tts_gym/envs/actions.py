@@ -230,7 +230,14 @@ def aggregate(t: int, h: int, e: int) -> int:
 
 @rule
 def room(h: int) -> bool:
+    """Whether one more interval fits in the budget."""
     return not engine.over_budget(h, load(h, engine.DELTA))
+
+
+@rule
+def is_tight(h: int) -> bool:
+    """Whether the budget may forbid something: a PROBE costs at most the rest of an interval and its fee."""
+    return engine.over_budget(h, load(h, engine.DELTA) + load_float(h, engine.PROBE_COST))
 
 
 @rule

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from functools import lru_cache
+
+from numba import int64
+
 from tts_gym.engine import compiled as engine
+from tts_gym.engine.jit import code_cache
 from tts_gym.engine.memory import (
     load,
     load_float,
@@ -22,6 +29,20 @@ from tts_gym.envs import layout as at
 from tts_gym.envs import observation as seen
 
 rule, inlined = engine.rule, engine.inlined_rule
+log = logging.getLogger("tts_gym")
+
+
+@lru_cache(maxsize=1)
+def prepare() -> None:
+    """Bring the machine code into memory. Where this version was never run it is made, which takes half a minute."""
+    ready = code_cache() / "environment"
+    if not ready.exists():
+        log.warning("compiling the environment (first time only; the machine code is kept)")
+    begin.compile((int64,) * 6)
+    begin_many.compile((int64,) * 2)
+    step.compile((int64,) * 3)
+    with contextlib.suppress(OSError):  # the machine code was there, in a cache that is not ours to write
+        ready.touch()
 
 
 @rule
@@ -169,7 +190,7 @@ def step_one(t: int, k: int) -> bool:
                 if show == at.SHOW_VOTES:
                     seen.show_votes(t, h, e)
                 store_int32(e, at.E_SHOW, 0)
-        if load(t, at.ROUNDS) or not actions.room(h):  # otherwise the action has set what it changed
+        if load(t, at.ROUNDS) or actions.is_tight(h):  # otherwise the action has set what it changed
             actions.mask_all(t, h, e)
         store_float(load(t, at.COST), k, after)
         store(load(t, at.TOKENS), k, load(h, engine.SPENT_TOKENS))

@@ -127,6 +127,7 @@ class Replay:
             self.observation_space = spaces.Box(low, np.ones_like(low), dtype=np.float32)
         self.action_space = spaces.Discrete(self.actions)
 
+        kernel.prepare()
         self._allocate()
         table = self.table
         table[at.COUNT], table[at.WIDTH] = count, width
@@ -221,9 +222,9 @@ class Replay:
         for name, value in state.items():
             if name not in ("started", "tabled"):
                 getattr(self, name)[...] = value
+        self._bind()
         if state["tabled"]:
             self.table_orders()
-        self._bind()
         for k in np.flatnonzero(state["started"]).tolist():
             block = self.slots[k, self._engine :]
             pool, question, order = self.replayed[:, k].tolist()
@@ -367,6 +368,10 @@ class Replay:
                      (Move.PRUNE, engine.why_not_touch), (Move.ANSWER, engine.why_not_touch))[kind]  # fmt: skip
         return refusal_sentence(move, i, Refusal(ask(h, i)))
 
+    def answered_code(self, k: int) -> int:
+        """The pool's code of the answer that environment k has given, -1 for none. For the trusted side only."""
+        return engine.answered_code(int(self.slots[k, self._engine :].ctypes.data))
+
     def last(self, k: int) -> dict[str, Any]:
         """What the info of an episode's last step says beside the usual."""
         last = self.final[:, k]
@@ -403,6 +408,8 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _index(name: str, value: Any, count: int | None) -> int:
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
     if not isinstance(value, int | np.integer) or value < 0 or (count is not None and value >= count):
         what = "a number from 0 on" if count is None else f"from 0 to {count - 1}"
         raise UsageError(f"{name} should be {what}, found {value!r}")

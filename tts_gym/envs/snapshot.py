@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tts_gym.engine import compiled as engine
+from tts_gym.engine.moves import Refusal
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Snapshot:
         tokens, probes: of the whole episode.
         cost: tokens plus probe_cost per probe.
         revealed: how many distinct answers were seen; their numbers are 0 to revealed - 1.
+
+    What may be done (``why_not_branch`` and its kin) is asked of the episode itself: only while it is as it was.
     """
 
     opened: int
@@ -38,6 +41,7 @@ class Snapshot:
     probes: int
     cost: float
     revealed: int
+    _address: int = field(repr=False)
 
     @classmethod
     def of(cls, slots: NDArray[np.int64]) -> Snapshot:
@@ -60,8 +64,21 @@ class Snapshot:
             probes=probes,
             cost=tokens + float(slots.view(np.float64)[engine.PROBE_COST]) * probes,
             revealed=int(slots[engine.REVEALED]),
+            _address=slots.ctypes.data,
         )
 
     def live_branches(self) -> list[int]:
         """Opened branches that are neither finished nor pruned."""
         return [i for i, (finished, pruned) in enumerate(zip(self.finished, self.pruned)) if not (finished or pruned)]
+
+    def why_not_branch(self) -> Refusal:
+        """Why BRANCH is illegal now; ``Refusal.NONE`` if it is legal."""
+        return Refusal(engine.why_not_branch(self._address))
+
+    def why_not_advance(self, i: int) -> Refusal:
+        """Why CONTINUE(i) is illegal now; ``Refusal.NONE`` if it is legal."""
+        return Refusal(engine.why_not_advance(self._address, i))
+
+    def why_not_probe(self, i: int) -> Refusal:
+        """Why PROBE(i) is illegal now; ``Refusal.NONE`` if it is legal."""
+        return Refusal(engine.why_not_probe(self._address, i))

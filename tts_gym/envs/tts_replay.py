@@ -28,6 +28,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     order in which the episode first revealed them; -1 is "no answer could be parsed". A branch *votes* with its
     latest answer, unless that is -1, it was never read, or it was pruned. The *leader* is the answer with the most
     votes, of equals the one that the first branch votes for; -1 without votes. The *runner-up* has the second most.
+    Both are found anew after every reading and pruning, also inside a round.
 
     ## Action Space
     ``Discrete(A)``. With W = ``max_branches``:
@@ -41,7 +42,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     | 2 + i | CONTINUE(i): generate one more interval of branch i, or find that it has ended |
     | 2 + W + i | PROBE(i): read branch i's current answer, once per depth |
     | 2 + 2W + i | PRUNE(i): give branch i up |
-    | 2 + 3W + i | ANSWER with branch i's latest answer, pruned or not; -1 if it has none |
+    | 2 + 3W + i | ANSWER with the latest answer of an opened branch i, pruned or not; -1 if it has none |
 
     With ``auto_probe=True`` BRANCH and CONTINUE are followed by a PROBE of the same branch if that is legal then.
 
@@ -63,10 +64,11 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     and 7 are Parallel-Probe; 6 is how CMC favours the leader's branches. So a learner can express them
     in tens of decisions where atomic actions take thousands.
 
-    The mask (``info["action_mask"]`` and ``action_masks()``) is the admissible set. ANSWER is always legal. An atomic
+    The mask (``info["action_mask"]`` and ``action_masks()``) is the admissible set. Action 1 is always legal. An atomic
     action is legal if its move is; OPEN if BRANCH is; 5, 8 and 9 if there is a live branch and CONTINUE fits in the
     budget; 6 if moreover a live branch votes for the leader; 7 if there is a branch to prune. An illegal action does
-    nothing, costs nothing and sets ``info["illegal"]``; with ``strict=True`` it raises ``IllegalMove``.
+    nothing, costs nothing and sets ``info["illegal"]``; with ``strict=True`` it raises ``IllegalMove`` and counts for
+    nothing.
 
     ## Observation Space
     Nothing observed depends on gold, on answers not yet read, on branches or intervals not yet generated, or on
@@ -82,10 +84,10 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     | opened, live, finished, pruned | branches in that state / W |
     | cost | cost so far, in tokens, | 100,000 |
     | budget_left_share | what is left of the budget / budget, at least 0; 1 without one |
-    | budget_left | what is left of the budget | 100,000; 1 without one |
+    | budget_left | what is left of the budget, at least 0, | 100,000; 1 without one |
     | probes | PROBE moves | 64 |
     | steps | actions taken, illegal ones included, | 256 |
-    | cost_since_leader | cost since the leader became the leader, | 100,000 |
+    | cost_since_leader | cost since the leader became the leader, without one since the start, | 100,000 |
     | agreeing_share | live branches that vote for the leader / live branches |
     | unread_share | live branches not read at their depth / live branches |
     | deepest | intervals of the deepest branch that was opened | 16 |
@@ -100,7 +102,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     | confidence_trend | confidence - confidence_average |
     | entropy | of the votes' distribution / log(votes); 0 below two votes |
     | distinct_answers | answers with a vote | 4 |
-    | leader_age | readings since the one after which another answer led (that one not counted) | 16 |
+    | leader_age | readings after the one at which the leader took over, without one since the start, | 16 |
     | leader_changes | times that an answer has been replaced as leader, also by none, | 4 |
     | finished_votes | votes of finished branches / W |
     | leader_share_of_finished | share of the leader in them |
@@ -123,7 +125,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     | streak | its latest readings in a row with one answer (-1 counts as one) | 4 |
     | changes | readings that differed from the one before | 4 |
     | readings | readings | 16 |
-    | dissent | its latest readings in a row that were not the leader's answer, each by the votes right after it, | 4 |
+    | dissent | its latest readings in a row that differed from the leader, each by the votes right after it, | 4 |
     | tokens | tokens billed for it | 8,000 |
     | unread_intervals | intervals since its last probe | 4; 0 when finished |
     | answer | 1 / (1 + its latest answer); 0 without one |
@@ -132,7 +134,8 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     A move changes little of this: its own branch's 16 numbers, the first 16 global ones, the others at a reading, and
     the block between when a vote changed. That layout is what makes the vector environment fast.
 
-    ``observation="grid"``: ``Box(0, 32767, (W, D + 2), int16)`` with D the most intervals in the pools. Cell (i, d):
+    ``observation="grid"``: ``Box(0, 32767, (W, D + 2), int16)``, D being the most intervals that the pools
+    have room for. Cell (i, d):
 
     | cell | meaning |
     |---|---|
@@ -148,7 +151,8 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     ## Starting State
     Nothing is opened. Pool, question and order are drawn from ``np_random``: the pool (only where there are several)
     by ``pool_weights``, then a question, then an order, each by one ``random()``. ``reset`` takes
-    ``options={"pool": ..., "question": q, "order": s}`` to replay exactly; what is not given is drawn.
+    ``options={"pool": ..., "question": q, "order": s}`` to replay exactly, each of them or some; the draws are made in
+    any case.
 
     ## Rewards
     Accuracy minus γ times cost, γ = ``cost_weight`` per token. Each step: γ·(cost before) - γ·(cost after), cost being
@@ -162,7 +166,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     ## Information
     | key | when | value |
     |---|---|---|
-    | ``action_mask`` | always | int8[A], 1 = legal; after the end only ANSWER, so that something always is |
+    | ``action_mask`` | always | int8[A], 1 = legal; after the end only action 1, so that something always is |
     | ``cost`` | always | float, tokens plus ``probe_cost`` per probe so far |
     | ``tokens``, ``probes`` | always | int, so far |
     | ``illegal`` | always | bool, the last action was |

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tts_gym.errors import UsageError
 from tts_gym.evaluation.contestants import Contestant, contestant
+from tts_gym.evaluation.policies import Policy, run_policy
 from tts_gym.evaluation.results import Results, Row
 from tts_gym.pools.grading import merge_equivalent, with_grading
 from tts_gym.pools.pool import Pool
@@ -29,7 +30,7 @@ from tts_gym.programs.runner import Limits, Outcomes, run_program
 
 log = logging.getLogger("tts_gym")
 
-ContestantSpec: TypeAlias = str | Path | Program | Contestant
+ContestantSpec: TypeAlias = str | Path | Program | Contestant | Policy
 PoolSpec: TypeAlias = str | Path | Pool
 
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -38,10 +39,10 @@ _EPISODES_PER_TASK = 5000  # short enough for a lively progress bar and a prompt
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """Episodes that share a pool, a program and its knobs; betas with equal knobs are run once."""
+    """Episodes that share a pool, a contestant and its knobs; betas with equal knobs are run once."""
 
     pool: Pool
-    contestant: Contestant
+    contestant: Contestant | Policy
     betas: list[float]
     knobs: dict[str, Number]
 
@@ -63,7 +64,8 @@ def evaluate(
     """Run every contestant at every beta on every pool under every order.
 
     Args:
-        contestants: controller names, program files, either with ``:knob=value,...``, or loaded ones.
+        contestants: controller names, program files, either with ``:knob=value,...``, or loaded ones; and policies
+            (see ``policy``).
         pools: names, files or pools.
         betas: points of the budget dial, each in [0, 1].
         orders: how many orders, from 0, or which ones.
@@ -83,10 +85,10 @@ def evaluate(
         raise UsageError(f"orders should be at least 1, found {orders}")
     if min(seeds) < 0:
         raise UsageError(f"an order should be a number from 0 on, found {min(seeds)}")
-    contestants = [contestants] if isinstance(contestants, str | Path | Program | Contestant) else contestants
+    contestants = [contestants] if isinstance(contestants, str | Path | Program | Contestant | Policy) else contestants
     pools = [pools] if isinstance(pools, str | Path | Pool) else pools
     betas = list(dict.fromkeys(float(beta) for beta in betas))
-    chosen = [contestant(spec) for spec in contestants]
+    chosen = [spec if isinstance(spec, Policy) else contestant(spec) for spec in contestants]
     knobs = [[c.knobs(beta) for beta in betas] for c in chosen]  # before any pool is read: usage errors come first
     opened = [pool if isinstance(pool, Pool) else open_pool(pool) for pool in pools]
     if not (chosen and opened and betas) or (questions is not None and not len(questions)):
@@ -104,8 +106,8 @@ def evaluate(
     ]
     workers = workers or os.cpu_count() or 1
     if not interpreted:
-        _compile([(c.program, k) for c, at in zip(chosen, knobs, strict=True) for k in at], workers)
-    outcomes = _run(points, questions, seeds, limits, interpreted, workers, progress)
+        _compile([(c.program, k) for c, at in zip(chosen, knobs) if isinstance(c, Contestant) for k in at], workers)
+    outcomes = _run(points, questions, seeds, limits, grading, interpreted, workers, progress)
 
     rows: dict[tuple[str, str, float], Row] = {}
     tables: list[pa.Table] = []
@@ -124,7 +126,8 @@ def evaluate(
         "interpreted": interpreted,
         "limits": asdict(limits or Limits()),
         "pools": {pool.name: pool.content_hash for pool in opened},
-        "programs": {c.name: c.program.digest for c in chosen},
+        "programs": {c.name: c.program.digest for c in chosen if isinstance(c, Contestant)},
+        "policies": {c.name: c.digest for c in chosen if isinstance(c, Policy)},
         "command": " ".join(sys.argv) if progress else None,
     }
     asked_for = [(pool.name, c.name, beta) for pool in opened for c in chosen for beta in betas]
@@ -156,6 +159,7 @@ def _run(
     questions: Sequence[int] | None,
     orders: Sequence[int],
     limits: Limits | None,
+    grading: str,
     interpreted: bool,
     workers: int,
     progress: bool,
@@ -164,16 +168,21 @@ def _run(
     from tqdm import tqdm
 
     def task(point: _Point, part: NDArray[np.int64]) -> tuple[Outcomes, float]:
-        began = time.perf_counter()
-        outcome = run_program(
-            point.contestant.program,
-            point.pool.recording,
-            point.knobs,
-            questions=part,
-            orders=orders,
-            limits=limits,
-            interpreted=interpreted,
-        )
+        began, contestant = time.perf_counter(), point.contestant
+        if isinstance(contestant, Policy):
+            outcome = run_policy(
+                contestant, point.pool, point.betas[0], questions=part, orders=orders, limits=limits, grading=grading
+            )
+        else:
+            outcome = run_program(
+                contestant.program,
+                point.pool.recording,
+                point.knobs,
+                questions=part,
+                orders=orders,
+                limits=limits,
+                interpreted=interpreted,
+            )
         return outcome, time.perf_counter() - began
 
     work = [(point, list(_parts(point.pool, questions, len(orders)))) for point in points]
