@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -404,3 +406,40 @@ def test_it_does_to_ours_what_it_does_to_gymnasiums(wrap: Callable[[Any], Any], 
     for _ in range(40):
         actions: NDArray[np.int64] = choose(ours.unwrapped.action_masks(), rng)
         assert_same(list(ours.step(actions)), list(theirs.step(actions)))
+
+
+# --- rendering ------------------------------------------------------------------------------------------
+
+
+def test_record_video_writes_one_frame_for_each_observation(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    inner = make(render_mode="rgb_array")
+    env = gym.wrappers.RecordVideo(inner, str(tmp_path / "video"), episode_trigger=lambda number: number == 0)
+    env.reset(seed=0)
+    for action in (layout.OPEN_4, layout.ADVANCE_ALL, layout.FINISH_ALL, layout.ANSWER):
+        env.step(action)
+    last = inner.render()
+    env.close()
+    (video,) = (tmp_path / "video").glob("*.mp4")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(video), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    assert isinstance(last, np.ndarray)
+    frames = np.frombuffer(raw, dtype=np.uint8).reshape(-1, *last.shape)
+    assert len(frames) == 5
+    assert np.abs(frames[-1].astype(int) - last).mean() < 12  # but for the loss of compression
+    assert np.abs(frames[0].astype(int) - last).mean() > 1.5 * np.abs(frames[-1].astype(int) - last).mean()
+
+
+def test_human_rendering_shows_what_rgb_array_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame = pytest.importorskip("pygame")
+    inner = make(render_mode="rgb_array")
+    env = gym.wrappers.HumanRendering(inner)
+    env.reset(seed=0)
+    env.step(layout.OPEN_4)
+    drawn = inner.render()
+    assert isinstance(drawn, np.ndarray)
+    assert pygame.display.get_surface().get_size() == drawn.shape[1::-1]
+    shown = np.transpose(pygame.surfarray.array3d(pygame.display.get_surface()), (1, 0, 2))
+    np.testing.assert_array_equal(shown, drawn)
+    env.close()
