@@ -45,6 +45,42 @@ def test_a_policy_that_does_what_a_program_does_gets_its_row() -> None:
     assert results.provenance["policies"] == {"mine": ""}
 
 
+WIDTH = 64
+
+
+def adaptive(observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """ASC in round actions: open one, run it to its end, until the leader is confident."""
+    finished = np.rint(observations[:, layout.G_FINISHED] * WIDTH)
+    sure = (observations[:, layout.G_CONFIDENCE] > 0.95) & (finished >= 2) & (observations[:, layout.G_LIVE] == 0)
+    more = np.where(masks[:, layout.BRANCH], layout.BRANCH, layout.ANSWER)
+    return np.where(sure, layout.ANSWER, np.where(masks[:, layout.FINISH_NEAREST], layout.FINISH_NEAREST, more))
+
+
+def early_stopping(observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """ESC in round actions: eight at a time to their ends, until a window agrees."""
+    opened = np.rint(observations[:, layout.G_OPENED] * WIDTH).astype(int)
+    branches = observations[:, layout.GLOBALS + 2 * WIDTH :].reshape(-1, WIDTH, layout.PER_BRANCH)
+    windows = [branch[max(0, n - 8) : n, layout.B_ANSWER] for branch, n in zip(branches, opened)]
+    agree = np.array([len(window) > 0 and bool((window == window[0]).all()) for window in windows])
+    agree &= observations[:, layout.G_LIVE] == 0
+    more = np.where(masks[:, layout.OPEN_8], layout.OPEN_8, layout.ANSWER)
+    return np.where(agree, layout.ANSWER, np.where(masks[:, layout.FINISH_ALL], layout.FINISH_ALL, more))
+
+
+def test_round_actions_express_published_controllers_to_the_last_token(autotts: Path) -> None:
+    file = autotts / "Qwen3-8B" / "aime24.json"
+    twins = {"sc": self_consistency, "asc": adaptive, "esc": early_stopping}
+    policies = [
+        Policy(f"{name} in rounds", lambda seed, act=act: act, {"actions": "rounds"}) for name, act in twins.items()
+    ]
+    episodes = evaluate([*policies, *twins], file, [1.0], 6).episodes.to_pylist()
+    found: dict[str, list[Any]] = {}
+    for row in episodes:
+        found.setdefault(row["contestant"], []).append((row["correct"], row["tokens"], row["branches"]))
+    for name in twins:
+        assert found[f"{name} in rounds"] == found[name]
+
+
 def test_random_is_the_same_every_time_and_has_no_beta() -> None:
     first, again = (evaluate(policy("random"), POOL, [0.0, 1.0], 20).episodes for _ in range(2))
     assert first.equals(again)
