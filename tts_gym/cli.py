@@ -158,6 +158,10 @@ def _add_pools(pools: argparse.ArgumentParser) -> None:
     )
     importing.set_defaults(handler=_pools_import)
 
+    audit = actions.add_parser("audit", help="where exact and math grading disagree, question by question")
+    audit.add_argument("pool", nargs="+", metavar="FILE_OR_NAME")
+    audit.set_defaults(handler=_pools_audit)
+
     validate = actions.add_parser("validate", help="check pools against their content hash")
     validate.add_argument("pool", nargs="+", metavar="FILE_OR_NAME")
     validate.set_defaults(handler=_pools_validate)
@@ -327,6 +331,14 @@ def _pools_import(parsed: argparse.Namespace) -> int:
 
 def _described(pool: Any) -> str:
     return f"{pool.name} ({pool.recording.questions} questions x {pool.recording.branches} branches)"
+
+
+def _pools_audit(parsed: argparse.Namespace) -> int:
+    from tts_gym.pools import open_pool
+    from tts_gym.pools.audit import audit_table
+
+    print(audit_table([open_pool(name) for name in parsed.pool]))
+    return 0
 
 
 def _pools_validate(parsed: argparse.Namespace) -> int:
