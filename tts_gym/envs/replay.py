@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, NoReturn, TypeAlias, TypedDict
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +24,8 @@ from tts_gym.names import nearest
 from tts_gym.pools import DEFAULT_POOL, GRADINGS, Pool, open_pool, with_grading
 from tts_gym.programs.primitives import confidence
 from tts_gym.programs.runner import Limits
+
+_TOO_LARGE = 2**63
 
 PoolSpec: TypeAlias = Pool | str | Path
 Aggregation: TypeAlias = str | Callable[[Snapshot], int]
@@ -87,9 +89,12 @@ class Replay:
         max_steps: int | None = None,
         logged: bool = False,
     ) -> None:
-        self._made_by = {name: value for name, value in locals().items() if name != "self"}
+        # Copied: a copy of this batch is made of the same arguments again, whatever became of the caller's lists.
+        self._made_by = {name: _own(value) for name, value in locals().items() if name != "self"}
         self.count, self.strict, self.aggregation, self.max_steps = count, strict, aggregation, max_steps
-        self.limits = Limits(_whole("max_branches", max_branches, 1), budget, probe_cost)
+        self.limits = Limits(whole_number("max_branches", max_branches, 1), budget, probe_cost)
+        for name in ("auto_probe", "answer_with_branch", "strict"):
+            flag(name, self._made_by[name])
         _choice("grading", grading, GRADINGS)
         self.rounds = _choice("actions", actions, ("atomic", "rounds")) == 1
         self.grid = _choice("observation", observation, ("features", "grid")) == 1
@@ -99,13 +104,10 @@ class Replay:
             name = "answer_with_branch" if answer_with_branch else "auto_probe"
             raise UsageError(f"{name} belongs to actions='atomic'; rounds read what they generate and answer by vote")
         self.pools = _pools(pool, grading)
-        self.orders = range(_whole("orders", orders, 1)) if isinstance(orders, int) else [int(s) for s in orders]
-        if not self.orders or min(self.orders) < 0:
-            raise UsageError(f"orders should be how many from 0, or a list of numbers from 0, found {orders!r}")
+        self.orders = _orders(orders)
         self.questions = _questions(questions, self.pools)
         self.edges = _edges(pool_weights, self.pools)
-        if not 0 <= cost_weight < math.inf:
-            raise UsageError(f"cost_weight should be at least 0 per token, found {cost_weight}")
+        checked_weight(cost_weight)
 
         width = max_branches
         recordings = [pool.recording for pool in self.pools]
@@ -136,8 +138,8 @@ class Replay:
         table[at.ROUNDS], table[at.GRID] = self.rounds, self.grid
         table[at.AUTO_PROBE], table[at.ANSWER_WITH] = auto_probe, answer_with_branch
         table[at.AGGREGATION] = 0 if callable(aggregation) else at.AGGREGATIONS.index(aggregation)
-        table[at.PATIENCE] = _whole("patience", patience, 1)
-        table[at.MAX_STEPS] = 0 if max_steps is None else _whole("max_episode_steps", max_steps, 1)
+        table[at.PATIENCE] = whole_number("patience", patience, 1)
+        table[at.MAX_STEPS] = 0 if max_steps is None else whole_number("max_episode_steps", max_steps, 1)
         table[at.AUTORESET] = autoreset
         self.cost_weights[:] = cost_weight
         blocks = self.slots[:, self._engine :]
@@ -297,9 +299,7 @@ class Replay:
         Takes the same number of draws whatever the options: one for the question, one for the order, and before
         them one for the pool where there are several.
         """
-        for name in options:
-            if name not in _OPTIONS:
-                raise UsageError(f"unknown reset option '{name}'{nearest(name, _OPTIONS, 'the options are')}")
+        check_options(options, RESET_OPTIONS)
         pool = int(np.searchsorted(self.edges[:-1], uniform(), side="right")) if len(self.pools) > 1 else 0
         pool = _index("pool", options.get("pool", pool), len(self.pools))
         some = self.questions[pool]
@@ -391,7 +391,23 @@ ENDED_WITH = {
     "sequential_tokens": at.F_SEQUENTIAL,
     "peak_width": at.F_PEAK_WIDTH,
 }
-_OPTIONS = ("pool", "question", "order")
+RESET_OPTIONS = ("pool", "question", "order")
+
+
+def check_options(options: Any, known: Sequence[str]) -> None:
+    """Raise UsageError unless ``options`` is a dict with known names only."""
+    if not isinstance(options, Mapping):
+        raise UsageError(f"options of a reset should be a dict, found {options!r}")
+    for name in options:
+        if name not in known:
+            raise UsageError(f"unknown reset option '{name}'{nearest(str(name), known, 'the options are')}")
+
+
+def checked_weight(weight: Any) -> float:
+    """A cost weight, reward per token."""
+    if not _is_number(weight) or not 0 <= weight < math.inf:
+        raise UsageError(f"cost_weight should be at least 0 per token, found {weight!r}")
+    return float(weight)
 
 
 def _again(made_by: dict[str, Any], state: dict[str, Any]) -> Replay:
@@ -401,7 +417,42 @@ def _again(made_by: dict[str, Any], state: dict[str, Any]) -> Replay:
 # --- arguments -----------------------------------------------------------------------------------------
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def _own(value: Any) -> Any:
+    """A list as a tuple of its own, through all levels; anything else as it is."""
+    return tuple(_own(part) for part in value) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def flag(name: str, value: Any) -> None:
+    """Raise UsageError unless ``value`` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(f"{name} should be True or False, found {value!r}")
+
+
+def _orders(orders: Any) -> Sequence[int]:
+    if isinstance(orders, int | np.integer):
+        return range(whole_number("orders", orders, 1))
+    try:
+        return [_index("order", order, None) for order in orders] or _no_orders(orders)
+    except (TypeError, UsageError):
+        return _no_orders(orders)
+
+
+def _no_orders(orders: Any) -> NoReturn:
+    raise UsageError(f"orders should be how many from 0, or a list of numbers from 0, found {orders!r}") from None
+
+
+def _name(pool: Any) -> str:
+    if pool == "":
+        raise UsageError("the pool's name is empty")
+    return DEFAULT_POOL if pool is None else str(pool)
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """``value`` as an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise UsageError(f"{name} should be a whole number from {least} on, found {value!r}")
     return int(value)
@@ -410,7 +461,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 def _index(name: str, value: Any, count: int | None) -> int:
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value[()]
-    if not isinstance(value, int | np.integer) or value < 0 or (count is not None and value >= count):
+    if not isinstance(value, int | np.integer) or not 0 <= value < (_TOO_LARGE if count is None else count):
         what = "a number from 0 on" if count is None else f"from 0 to {count - 1}"
         raise UsageError(f"{name} should be {what}, found {value!r}")
     return int(value)
@@ -427,16 +478,18 @@ def _pools(pool: PoolSpec | Sequence[PoolSpec] | None, grading: str) -> list[Poo
     if not several:
         raise UsageError("pool should be a pool, its name or its file, or a list of them; found an empty list")
     return [
-        with_grading(each, grading) if isinstance(each, Pool) else _opened(str(each or DEFAULT_POOL), grading)
-        for each in several
+        with_grading(each, grading) if isinstance(each, Pool) else _opened(_name(each), grading) for each in several
     ]
 
 
 def _questions(questions: Any, pools: Sequence[Pool]) -> list[NDArray[np.int64]]:
     if questions is None:
         return [np.arange(pool.recording.questions) for pool in pools]
-    several = [questions] if all(isinstance(q, int | np.integer) for q in questions) else list(questions)
-    if len(several) != len(pools):
+    if not isinstance(questions, Sequence | np.ndarray):
+        raise UsageError(f"questions should be a list of numbers, or one for each pool, found {questions!r}")
+    lists = any(isinstance(some, Sequence | np.ndarray) for some in questions)
+    several = list(questions) if lists else [questions]
+    if len(several) != len(pools) or not all(isinstance(some, Sequence | np.ndarray) for some in several):
         raise UsageError(f"questions should be one list for each of the {len(pools)} pools, found {questions!r}")
     for some, pool in zip(several, pools, strict=True):
         last = pool.recording.questions - 1
@@ -447,7 +500,10 @@ def _questions(questions: Any, pools: Sequence[Pool]) -> list[NDArray[np.int64]]
 
 def _edges(weights: Sequence[float] | None, pools: Sequence[Pool]) -> NDArray[np.float64]:
     """Cumulative probabilities of the pools."""
-    given = np.ones(len(pools)) if weights is None else np.asarray(weights, dtype=np.float64)
+    try:
+        given = np.ones(len(pools)) if weights is None else np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
     if given.shape != (len(pools),) or not np.all(given >= 0) or not 0 < given.sum() < math.inf:
         raise UsageError(f"pool_weights should be {len(pools)} numbers from 0 on, not all 0, found {weights!r}")
     return np.cumsum(given / given.sum())

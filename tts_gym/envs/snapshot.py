@@ -41,7 +41,7 @@ class Snapshot:
     probes: int
     cost: float
     revealed: int
-    _address: int = field(repr=False)
+    _slots: NDArray[np.int64] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, slots: NDArray[np.int64]) -> Snapshot:
@@ -64,7 +64,7 @@ class Snapshot:
             probes=probes,
             cost=tokens + float(slots.view(np.float64)[engine.PROBE_COST]) * probes,
             revealed=int(slots[engine.REVEALED]),
-            _address=slots.ctypes.data,
+            _slots=slots,
         )
 
     def live_branches(self) -> list[int]:
@@ -73,12 +73,12 @@ class Snapshot:
 
     def why_not_branch(self) -> Refusal:
         """Why BRANCH is illegal now; ``Refusal.NONE`` if it is legal."""
-        return Refusal(engine.why_not_branch(self._address))
+        return Refusal(engine.why_not_branch(self._slots.ctypes.data))
 
     def why_not_advance(self, i: int) -> Refusal:
         """Why CONTINUE(i) is illegal now; ``Refusal.NONE`` if it is legal."""
-        return Refusal(engine.why_not_advance(self._address, i))
+        return Refusal(engine.why_not_advance(self._slots.ctypes.data, i))
 
     def why_not_probe(self, i: int) -> Refusal:
         """Why PROBE(i) is illegal now; ``Refusal.NONE`` if it is legal."""
-        return Refusal(engine.why_not_probe(self._address, i))
+        return Refusal(engine.why_not_probe(self._slots.ctypes.data, i))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tts_gym.envs import kernel, rendering
-from tts_gym.envs.replay import Aggregation, PoolSpec, Replay
+from tts_gym.envs.replay import Aggregation, PoolSpec, Replay, checked_weight
 from tts_gym.envs.scene import text
 from tts_gym.errors import IllegalMove, UsageError
 
@@ -269,14 +269,22 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
 
     @cost_weight.setter
     def cost_weight(self, weight: float) -> None:
-        self.replay.cost_weights[0] = weight
+        self.replay.cost_weights[0] = checked_weight(weight)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Begin an episode; see the class for ``options``."""
+        options = {} if options is None else options
+        before = (self._np_random, self._np_random_seed, self.np_random.bit_generator.state) if options else None
         super().reset(seed=seed)
-        self.replay.begin(0, *self.replay.draw(self.np_random.random, options or {}))
+        try:
+            drawn = self.replay.draw(self.np_random.random, options)
+        except UsageError:
+            if before is not None:
+                self._np_random, self._np_random_seed, self.np_random.bit_generator.state = before
+            raise
+        self.replay.begin(0, *drawn)
         self._running = True
         if self.render_mode == "human":
             self.render()
@@ -303,7 +311,7 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
         return replay.observations[0].copy(), float(replay.rewards[0]), terminated, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """bool[A]: which actions are legal now; at least one always is."""
+        """bool[A]: which actions are legal now; from the first reset on at least one always is."""
         return self.replay.masks[0].astype(np.bool_)
 
     def render(self) -> Any:
@@ -321,6 +329,9 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
             self._window = rendering.Window(fps=self.metadata["render_fps"])
         self._window.show(shown)
         return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_window": None}  # a copy opens its own
 
     def close(self) -> None:
         """Close the window, if there is one."""
@@ -347,13 +358,14 @@ def check_render_mode(mode: str | None, modes: Sequence[str]) -> None:
 
 def check_action(action: Any, count: int) -> int:
     """``action`` as an int in the action space."""
-    if isinstance(action, int | np.integer) or (isinstance(action, np.ndarray) and action.shape == ()):
-        number = int(action)
-        if 0 <= number < count:
-            return number
+    if isinstance(action, np.ndarray) and action.shape == ():
+        action = action[()]
+    if isinstance(action, int | np.integer) and 0 <= action < count:
+        return int(action)
     raise UsageError(unknown_action(action, count))
 
 
 def unknown_action(action: Any, count: int) -> str:
     """What to say of an action that is not in the action space."""
-    return f"an action should be a whole number from 0 to {count - 1}, found {action}"
+    found = repr(action) if type(action) is str else action
+    return f"an action should be a whole number from 0 to {count - 1}, found {found}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from typing import Any, Unpack
 
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 
 from tts_gym.envs import kernel, rendering
 from tts_gym.envs import layout as at
-from tts_gym.envs.replay import ENDED_WITH, PoolSpec, Replay, Settings
+from tts_gym.envs.replay import (
+    ENDED_WITH,
+    RESET_OPTIONS,
+    PoolSpec,
+    Replay,
+    Settings,
+    check_options,
+    flag,
+    whole_number,
+)
 from tts_gym.envs.scene import text
 from tts_gym.envs.tts_replay import check_render_mode, unknown_action
 from tts_gym.errors import IllegalMove, UsageError
@@ -39,7 +49,7 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
     Args:
         num_envs: K.
         pool: as in :class:`TTSReplayEnv`, like all further settings. All K environments share one copy.
-        autoreset_mode: ``NextStep`` (the step after an end resets, and ignores its action), ``SameStep`` (the
+        autoreset_mode: ``NextStep`` (the step after an end resets, and does nothing with its action), ``SameStep`` (the
             step that ends resets; the end is in ``infos["final_obs"]`` and ``infos["final_info"]``) or
             ``Disabled`` (``reset`` with a ``reset_mask``; stepping an ended environment raises ``ResetNeeded``).
         max_episode_steps: steps after which an episode is truncated, None for never; what the ``TimeLimit``
@@ -75,8 +85,8 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
             raise UsageError(f"autoreset_mode should be one of {modes}, found {autoreset_mode!r}") from None
         check_render_mode(render_mode, self.metadata["render_modes"])
         for name, value in (("num_envs", num_envs), ("num_threads", num_threads)):
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise UsageError(f"{name} should be a whole number from 1 on, found {value!r}")
+            whole_number(name, value, 1)
+        flag("copy", copy)
         self.metadata = {**self.metadata, "autoreset_mode": mode}
         self.num_envs, self.render_mode, self.copy, self.num_threads = num_envs, render_mode, copy, num_threads
         self.replay = Replay(
@@ -122,6 +132,8 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         if isinstance(seed, int | np.integer):
             seeds: Sequence[int | None] = [int(seed) + k for k in range(self.num_envs)]
         else:
+            if not isinstance(seed, Sequence | np.ndarray):
+                raise UsageError(f"seed should be a number or {self.num_envs} of them, found {seed!r}")
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise UsageError(f"seed should be a number or {self.num_envs} of them, found {len(seeds)}")
@@ -138,15 +150,26 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Begin episodes in all environments, or in those that ``options["reset_mask"]`` (bool[K]) names."""
-        options = dict(options or {})
-        wanted = _reset_mask(options.pop("reset_mask", None), self.num_envs)
-        asked = [_each(name, value, self.num_envs) for name, value in options.items()]
-        self._seed(seed, wanted)
+        options = {} if options is None else options
+        check_options(options, (*RESET_OPTIONS, "reset_mask"))
+        wanted = _reset_mask(options.get("reset_mask"), self.num_envs)
+        asked = {name: _each(name, options[name], self.num_envs) for name in RESET_OPTIONS if name in options}
         replay = self.replay
-        if options or not replay.has_orders:
-            for k in np.flatnonzero(wanted).tolist():
-                own = {name: value[k] for name, value in zip(options, asked)}
-                replay.begin(k, *replay.draw(lambda k=k: replay.uniform(k), own))  # type: ignore[misc]
+        random, seeds = replay.random.copy(), list(self._seeds)
+        try:
+            self._seed(seed, wanted)
+            if asked or not replay.has_orders:
+                rows = np.flatnonzero(wanted).tolist()
+                drawn = [
+                    replay.draw(partial(replay.uniform, k), {name: values[k] for name, values in asked.items()})
+                    for k in rows
+                ]
+        except Exception:
+            replay.random[:], self._seeds = random, seeds
+            raise
+        if asked or not replay.has_orders:
+            for k, episode in zip(rows, drawn, strict=True):
+                replay.begin(k, *episode)
         else:
             kernel.begin_many(replay.address, wanted.ctypes.data)
         for array in (replay.terminated, replay.truncated, replay.correct, replay.final.T):
@@ -162,11 +185,16 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One action in each environment."""
         replay = self.replay
-        taken = np.asarray(actions)
+        try:
+            taken = np.asarray(actions)
+        except ValueError:  # lists of several lengths
+            raise UsageError(f"actions should be {self.num_envs} whole numbers, found {actions!r}") from None
         if taken.shape != (self.num_envs,) or taken.dtype.kind not in "iu":
             raise UsageError(
                 f"actions should be {self.num_envs} whole numbers, found {taken.dtype} of shape {taken.shape}"
             )
+        if taken.dtype == np.uint64 and (k := int(taken.argmax())) >= 0 and taken[k] >= replay.actions:
+            raise UsageError(f"environment {k}: {unknown_action(taken[k], replay.actions)}")
         replay.taken[:] = taken
         if not self._begun or (problem := kernel.refused(replay.address)):
             raise self._refusal(problem if self._begun else 0)
@@ -289,12 +317,16 @@ def _reset_mask(mask: Any, count: int) -> NDArray[np.bool_]:
         raise UsageError(
             f"reset_mask should be a bool array of shape ({count},) with at least one True, found {mask!r}"
         )
-    return np.ascontiguousarray(mask)
+    return mask.copy()  # it may be one of our own arrays, which a reset clears
 
 
 def _each(name: str, value: Any, count: int) -> Sequence[Any]:
     """A reset option as one value per environment."""
-    if isinstance(value, str) or np.ndim(value) == 0:
+    if (
+        isinstance(value, str)
+        or not isinstance(value, list | tuple | np.ndarray)
+        or (isinstance(value, np.ndarray) and value.ndim == 0)
+    ):
         return [value] * count
     if len(value) != count:
         raise UsageError(f"option {name} should be one value or {count} of them, found {len(value)}")

@@ -5,10 +5,11 @@ This is the seam of isolation: an untrusted program will run behind the same fun
 
 from __future__ import annotations
 
+import math
 from bdb import BdbQuit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,9 @@ class Limits:
         if self.max_branches is not None and self.max_branches < 1:
             raise UsageError(f"max_branches should be at least 1, found {self.max_branches}")
         for name, value in (("budget", self.budget), ("probe_cost", self.probe_cost)):
-            if value is not None and not value >= 0:  # not a number is refused too
-                raise UsageError(f"{name} should be at least 0 tokens, found {value}")
+            known = isinstance(value, Real) and value >= 0 and (name == "budget" or value < math.inf)
+            if not known and not (name == "budget" and value is None):
+                raise UsageError(f"{name} should be at least 0 tokens, found {value!r}")
 
 
 @dataclass(frozen=True, eq=False)
