@@ -495,7 +495,6 @@ class TestArguments:
         [
             (("evaluat",), "invalid choice: 'evaluat'"),
             (("pools", "lst"), "invalid choice: 'lst'"),
-            (("evaluate",), "the following arguments are required: --controller"),
             (("evaluate", "--controller", "sc", "--order", "abc"), "argument --orders: "),
             (("evaluate", "--controller", "sc", "--bogus"), "unrecognized arguments: --bogus"),
             (("reproduce", "paper-table2"), "invalid choice: 'paper-table2'"),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import tts_gym
 from tts_gym.engine.moves import branch_order
-from tts_gym.envs import TTSReplayEnv, TTSReplayVectorEnv
+from tts_gym.envs import TTSReplayEnv, TTSReplayVectorEnv, layout
 from tts_gym.envs.layout import ROUND_ACTIONS
 from tts_gym.envs.snapshot import Snapshot
 from tts_gym.errors import IllegalMove
@@ -801,3 +801,17 @@ def test_same_seed_same_trajectory() -> None:
         first = trajectory(env, seed=11)
         assert first == trajectory(made(DEFAULT_POOL, **SHIPPED[name]), seed=11) == trajectory(env, seed=11)
         assert first != trajectory(env, seed=12)
+
+
+def test_the_confidence_table_is_programs_confidence() -> None:
+    from tts_gym.envs.replay import confidence_table
+    from tts_gym.programs import confidence
+
+    small = confidence_table(40)
+    for first in range(1, 41):
+        for second in range(min(first, 40 - first) + 1):
+            assert small[first, second] == confidence(first, second)  # to the last bit
+    large = confidence_table(1500)
+    for first, second in ((1000, 0), (700, 690), (750, 750), (1200, 299)):
+        assert large[first, second] == pytest.approx(confidence(first, second), abs=1e-12)
+    assert TTSReplayEnv(max_branches=20_000).replay.table[layout.CONFIDENCE_ROW] == 129  # the pool has 128 branches

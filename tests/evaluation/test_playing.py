@@ -110,3 +110,12 @@ def test_environments_that_cannot_play_programs_are_named() -> None:
     plain.reset()
     with pytest.raises(UsageError, match="sc does not answer with the majority here; make it answer_with_branch=True"):
         program_actions(plain, sc, 0.5)
+
+
+def test_an_episode_that_has_moved_is_refused() -> None:
+    env = gym.make("TTSReplay-v0")
+    env.reset(options={"question": 0, "order": 0})
+    assert program_actions(env, "sc:n=4", 0.5)[-1] == 1
+    env.step(0)
+    with pytest.raises(UsageError, match="needs an episode that has just begun"):
+        program_actions(env, "sc:n=4", 0.5)

@@ -262,3 +262,23 @@ def test_a_policy_that_fails_is_named(act: Any, says: str) -> None:
 def test_evaluate_needs_someone_to_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate"]) == 2
     assert capsys.readouterr().err == "tts-gym: evaluate needs a --controller or a --policy\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("max_branch=3", "unknown setting 'max_branch'; did you mean max_branches"),
+        ("grading=math", "unknown setting 'grading'; there are"),
+        ("max_episode_steps=3", "unknown setting 'max_episode_steps'; there are"),
+        ("copy=true", "unknown setting 'copy'; there are"),
+    ],
+)
+def test_a_setting_that_is_not_the_policys_is_named(setting: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says.replace("?", r"\?")):
+        policy(f"random:{setting}")
+
+
+def test_a_class_is_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("class Net: pass\n")
+    with pytest.raises(UsageError, match="found the class Net: give an instance"):
+        policy(f"{tmp_path / 'net.py'}:Net")

@@ -170,7 +170,7 @@ def count_votes(t: int, h: int, e: int) -> None:
 def confidence_of_leader(t: int, e: int) -> float:
     """That the leader is truly ahead of the runner-up, by the table of ``programs.confidence``."""
     first, second = load_int32(e, at.E_FIRST), load_int32(e, at.E_SECOND)
-    return load_float(load(t, at.CONFIDENCE), first * (load(t, at.WIDTH) + 1) + second)
+    return load_float(load(t, at.CONFIDENCE), first * load(t, at.CONFIDENCE_ROW) + second)
 
 
 @rule

@@ -22,7 +22,6 @@ from tts_gym.envs.snapshot import Snapshot
 from tts_gym.errors import UsageError
 from tts_gym.names import nearest
 from tts_gym.pools import DEFAULT_POOL, GRADINGS, Pool, open_pool, with_grading
-from tts_gym.programs.primitives import confidence
 from tts_gym.programs.runner import Limits
 
 _TOO_LARGE = 2**63
@@ -49,6 +48,9 @@ class Settings(TypedDict, total=False):
     aggregation: Aggregation
     patience: int
     strict: bool
+
+
+SETTINGS = tuple(Settings.__annotations__)
 
 
 @lru_cache(maxsize=16)
@@ -109,7 +111,7 @@ class Replay:
         self.edges = _edges(pool_weights, self.pools)
         checked_weight(cost_weight)
 
-        width = max_branches
+        self.width = width = int(max_branches)
         recordings = [pool.recording for pool in self.pools]
         self.vocabulary = max(1, *(recording.vocabulary_size for recording in recordings))
         # Room for the deepest branch, its final answer and the mark behind it.
@@ -152,7 +154,7 @@ class Replay:
     # --- memory ------------------------------------------------------------------------------------
 
     def _allocate(self) -> None:
-        count, width, vocabulary = self.count, self.limits.max_branches or 1, self.vocabulary
+        count, width, vocabulary = self.count, self.width, self.vocabulary
         # In slots of 8 bytes, each part beginning at a cache line.
         self._engine = at.ENV_SLOTS + _lines(-(-width // 4))
         self._numbers = self._engine + engine.HEADER + engine.BRANCH_SLOTS * width
@@ -179,12 +181,14 @@ class Replay:
 
     def _bind(self) -> None:
         """Write every address; they hold for this process only."""
-        table, width = self.table, self.limits.max_branches or 1
+        table = self.table
         self.address: int = table.ctypes.data
         table[at.SLOTS], table[at.BLOCKS] = self.slots.shape[1], self.slots.ctypes.data
         row = self.observations[0]
         table[at.OBSERVATION_SIZE], table[at.ACTIONS_PER_ENV] = row.nbytes, self.actions
-        self._tables = confidence_table(width), _clogc(width), self.edges
+        most = min(self.width, max(pool.recording.branches for pool in self.pools))  # more votes there cannot be
+        self._tables = confidence_table(most), _clogc(most), self.edges
+        table[at.CONFIDENCE_ROW] = most + 1
         table[at.CONFIDENCE], table[at.CLOGC], table[at.POOL_EDGES] = (array.ctypes.data for array in self._tables)
         for slot, array in (
             (at.OBSERVATIONS, self.observations), (at.MASKS, self.masks), (at.ACTIONS, self.taken),
@@ -313,6 +317,10 @@ class Replay:
 
     # --- steps ---------------------------------------------------------------------------------------
 
+    def steps(self, k: int) -> int:
+        """Actions taken in environment k's episode."""
+        return int(self.slots.view(np.int32)[k, at.E_STEPS])
+
     def snapshot(self, k: int) -> Snapshot:
         """What an agent may know of environment k."""
         return Snapshot.of(self.slots[k, self._engine :])
@@ -335,7 +343,7 @@ class Replay:
             self.limits,
             self.log(k),
             pool=pool.name,
-            rows=min(self.limits.max_branches or 1, max(pool.recording.branches for pool in self.pools)),
+            rows=min(self.width, max(pool.recording.branches for pool in self.pools)),
             columns=max(1, self.columns - 2),
             correct=pool.correct(self._made_by["grading"], [question])[0],
         )
@@ -360,7 +368,7 @@ class Replay:
             return ""
         if self.rounds:
             return f"{at.ROUND_ACTIONS[action]} is illegal: there is nothing for it to do, or no budget left"
-        kind, i = divmod(action - at.FIRST, self.limits.max_branches or 1)
+        kind, i = divmod(action - at.FIRST, self.width)
         h = int(self.slots[k, self._engine :].ctypes.data)
         if action == at.BRANCH:
             return refusal_sentence(Move.BRANCH, -1, Refusal(engine.why_not_branch(h)))
@@ -526,19 +534,19 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=8)
-def confidence_table(width: int) -> NDArray[np.float64]:
-    """float64[W+1, W+1]: ``programs.confidence(first, second)``, to the last bit where they sum to less than 1000."""
-    table = np.zeros((width + 1, width + 1))
-    for n in range(2, width + 2):  # n = first + second + 1
-        k = np.arange(n - 1.0)
+def confidence_table(votes: int) -> NDArray[np.float64]:
+    """float64[V+1, V+1]: ``programs.confidence(first, second)``, to the last bit where they sum to less than 1000."""
+    table = np.zeros((votes + 1, votes + 1))
+    factorials = np.array([math.lgamma(k + 1) for k in range(votes + 3)])
+    for n in range(2, votes + 2):  # n = first + second + 1
+        k = np.arange(n)
         if n <= 1000:
-            terms = np.cumprod(np.concatenate([[0.5**n], (n - k) / (k + 1)]))
-            sums = np.minimum(1.0, np.cumsum(terms))
-            for first in range(n // 2, n):
-                table[first, n - 1 - first] = sums[first]
-        else:
-            for first in range(n // 2, n):
-                table[first, n - 1 - first] = confidence(first, n - 1 - first)
+            terms = np.cumprod(np.concatenate([[0.5**n], (n - k[:-1]) / (k[:-1] + 1.0)]))
+        else:  # 0.5 ** n is about to underflow
+            terms = np.exp(factorials[n] - factorials[k] - factorials[n - k] - n * math.log(2.0))
+        sums = np.minimum(1.0, np.cumsum(terms))
+        first = np.arange(n // 2, n)
+        table[first, n - 1 - first] = sums[first]
     return table
 
 

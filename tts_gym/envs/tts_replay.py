@@ -60,19 +60,21 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     | 8 | FINISH_NEAREST: CONTINUE the deepest live branch (of equals the first) to its end, unread |
     | 9 | FINISH_ALL: CONTINUE every live branch to its end, unread |
 
-    Every published controller spends in these: 9 is self-consistency and, eight at a time, ESC; 0 and 8 are ASC; 5
-    and 7 are Parallel-Probe; 6 is how CMC favours the leader's branches. So a learner can express them
-    in tens of decisions where atomic actions take thousands.
+    They are what the published controllers do with many branches at once: eight at a time to their ends (ESC, and SC
+    with all of them), one at a time to its end (ASC), all live branches one interval (Parallel-Probe), those with the
+    leader further than the others (CMC), stubborn ones pruned (both). SC, ASC and ESC can be played in them to the
+    last token; the others' own counters cannot, but a learner has the like in its observation. An episode takes tens
+    of decisions where atomic actions take thousands.
 
-    The mask (``info["action_mask"]`` and ``action_masks()``) is the admissible set. Action 1 is always legal. An atomic
-    action is legal if its move is; OPEN if BRANCH is; 5, 8 and 9 if there is a live branch and CONTINUE fits in the
-    budget; 6 if moreover a live branch votes for the leader; 7 if there is a branch to prune. An illegal action does
-    nothing, costs nothing and sets ``info["illegal"]``; with ``strict=True`` it raises ``IllegalMove`` and counts for
-    nothing.
+    The mask (``info["action_mask"]`` and ``env.get_wrapper_attr("action_masks")()``) is the admissible set. Action 1
+    is always legal. An atomic action is legal if its move is; OPEN if BRANCH is; 5, 8 and 9 if there is a live branch
+    and CONTINUE fits in the budget; 6 if moreover a live branch votes for the leader; 7 if there is a branch to prune.
+    An illegal action does nothing, costs nothing and sets ``info["illegal"]``; with ``strict=True`` it raises
+    ``IllegalMove`` and counts for nothing.
 
     ## Observation Space
     Nothing observed depends on gold, on answers not yet read, on branches or intervals not yet generated, or on
-    which question or pool it is.
+    which question it is; of the pool it tells how many branches there are, once they are open, and Δ, by the tokens.
 
     ``observation="features"``: ``Box(float32)`` of length 32 + 18W; all in [0, 1], but ``confidence_trend`` in [-1, 1].
     Below, x|c stands for x / (x + c), and a share of nothing is 0. Three blocks follow each other:
@@ -180,8 +182,8 @@ class TTSReplayEnv(gym.Env[NDArray[Any], np.int64]):
     - ``max_branches``: W, the most branches that may be opened; 64.
     - ``budget``: the most an episode may cost, in tokens; None for no limit.
     - ``probe_cost``: cost of one probe in tokens; 0.
-    - ``cost_weight``: γ, reward per token; 2**-20, so that 1,048,576 tokens weigh as much as one right answer. Also an
-      attribute that may be set between episodes.
+    - ``cost_weight``: γ, reward per token; 2**-20, so that 1,048,576 tokens weigh as much as one right answer.
+      ``env.unwrapped.cost_weight`` may be set between episodes.
     - ``actions``: ``atomic`` or ``rounds``.
     - ``observation``: ``features`` or ``grid``.
     - ``grading``: ``exact`` or ``math``.

@@ -19,6 +19,7 @@ from tts_gym.envs import layout as at
 from tts_gym.envs.replay import (
     ENDED_WITH,
     RESET_OPTIONS,
+    SETTINGS,
     PoolSpec,
     Replay,
     Settings,
@@ -29,6 +30,7 @@ from tts_gym.envs.replay import (
 from tts_gym.envs.scene import text
 from tts_gym.envs.tts_replay import check_render_mode, unknown_action
 from tts_gym.errors import IllegalMove, UsageError
+from tts_gym.names import nearest
 
 _MODES = {
     AutoresetMode.NEXT_STEP: at.NEXT_STEP,
@@ -87,6 +89,10 @@ class TTSReplayVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]
         for name, value in (("num_envs", num_envs), ("num_threads", num_threads)):
             whole_number(name, value, 1)
         flag("copy", copy)
+        for name in settings:
+            if name not in SETTINGS:
+                hint = nearest(name, SETTINGS, "there are")
+                raise TypeError(f"TTSReplayVectorEnv() got an unexpected keyword argument '{name}'{hint}")
         self.metadata = {**self.metadata, "autoreset_mode": mode}
         self.num_envs, self.render_mode, self.copy, self.num_threads = num_envs, render_mode, copy, num_threads
         self.replay = Replay(

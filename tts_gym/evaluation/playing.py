@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -10,15 +11,15 @@ from tts_gym.engine.moves import Move
 from tts_gym.envs import layout as at
 from tts_gym.envs.tts_replay import TTSReplayEnv
 from tts_gym.errors import UsageError
-from tts_gym.evaluation.contestants import Contestant
+from tts_gym.evaluation.contestants import Contestant, contestant
 from tts_gym.programs.primitives import active_votes, majority
-from tts_gym.programs.program import as_attributes
+from tts_gym.programs.program import Program, as_attributes
 from tts_gym.programs.runner import reference_episode
 
 _KINDS = (Move.CONTINUE, Move.PROBE, Move.PRUNE)
 
 
-def program_actions(env: gym.Env[Any, Any], contestant: Contestant, beta: float) -> list[int]:
+def program_actions(env: gym.Env[Any, Any], played: str | Path | Program | Contestant, beta: float) -> list[int]:
     """The actions by which a program plays the episode that ``env`` has just begun.
 
     The program runs on the reference engine under the environment's limits; its action log, move by move, is the
@@ -28,6 +29,7 @@ def program_actions(env: gym.Env[Any, Any], contestant: Contestant, beta: float)
     Args:
         env: ``TTSReplay-v0`` with atomic actions, perhaps in wrappers. With ``answer_with_branch=True`` every answer
             that some branch still holds can be given; without it only the majority's.
+        played: a controller's name, a program's file, either with ``:knob=value,...``, or a loaded one.
 
     Raises:
         UsageError: the environment has no episode or other actions, or the answer cannot be given in it.
@@ -39,12 +41,13 @@ def program_actions(env: gym.Env[Any, Any], contestant: Contestant, beta: float)
     replay = unwrapped.replay
     if replay.rounds or replay.table[at.AUTO_PROBE]:
         raise UsageError("program_actions needs actions='atomic' and auto_probe=False: a program probes by itself")
-    if not replay.started[0]:
-        raise UsageError("program_actions needs an episode: call reset() first")
+    if not replay.started[0] or replay.steps(0):
+        raise UsageError("program_actions needs an episode that has just begun: call reset() first")
+    played = contestant(played)
     pool, question, order = replay.replayed[:, 0].tolist()
     episode = reference_episode(replay.pools[pool].recording, question, order, replay.limits)
-    number = contestant.program.solve(episode, as_attributes(contestant.knobs(beta)))
-    width = replay.limits.max_branches or 1
+    number = played.program.solve(episode, as_attributes(played.knobs(beta)))
+    width = replay.width
 
     actions = []
     for move, i in episode.log:
@@ -55,9 +58,7 @@ def program_actions(env: gym.Env[Any, Any], contestant: Contestant, beta: float)
     if replay.aggregation == "majority" and number == majority(active_votes(episode)):
         return [*actions, at.ANSWER]
     if not replay.table[at.ANSWER_WITH]:
-        raise UsageError(f"{contestant.name} does not answer with the majority here; make it answer_with_branch=True")
+        raise UsageError(f"{played.name} does not answer with the majority here; make it answer_with_branch=True")
     if number not in episode.latest:
-        raise UsageError(
-            f"{contestant.name} answers number {number}, which no branch holds any more: there is no action"
-        )
+        raise UsageError(f"{played.name} answers number {number}, which no branch holds any more: there is no action")
     return [*actions, at.FIRST + 3 * width + episode.latest.index(number)]

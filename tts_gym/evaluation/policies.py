@@ -17,12 +17,16 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from tts_gym.envs import layout as at
+from tts_gym.envs.replay import SETTINGS
 from tts_gym.envs.vector import TTSReplayVectorEnv
 from tts_gym.errors import PolicyError, UsageError
 from tts_gym.files import is_file
+from tts_gym.names import nearest
 from tts_gym.pools.pool import Pool
 from tts_gym.programs.program import Number
 from tts_gym.programs.runner import Limits, Outcomes
+
+_KNOWN = (*(name for name in SETTINGS if name != "grading"), "conditioned", "algorithm")
 
 Act: TypeAlias = Callable[[Any, NDArray[np.bool_]], Any]
 
@@ -71,6 +75,10 @@ def policy(spec: str | Path | Policy) -> Policy:
     ``act(observations, masks)``, a module or a model. Models answer with their most likely legal action. Settings are
     arguments of the environment, and ``conditioned=true`` for a callable that takes beta with the observation.
 
+    A policy is asked about many episodes at once, in several threads, and is not told when one begins: it should
+    depend on its arguments only. Observations are as the environment gives them; the statistics of ``VecNormalize``
+    are not part of a model's file, so train without it or undo it in a callable.
+
     All but ``random`` run code of their author: use what you trust.
 
     Raises:
@@ -80,6 +88,9 @@ def policy(spec: str | Path | Policy) -> Policy:
     if isinstance(spec, Policy):
         return spec
     what, settings = _split(str(spec))
+    for name in settings:
+        if name not in _KNOWN:
+            raise UsageError(f"{spec}: unknown setting '{name}'{nearest(name, _KNOWN, 'there are')}")
     conditioned, algorithm = settings.pop("conditioned", None), settings.pop("algorithm", None)
     if what == "random":
         return Policy(str(spec), _random, settings)
@@ -122,7 +133,7 @@ def run_policy(
     )
     replay = inner.replay
     # All legal moves of an episode, each preceded by an illegal one: whoever is not done by then never will be.
-    longest = 2 * (replay.limits.max_branches or 1) * (2 * replay.columns + 2)
+    longest = 2 * replay.width * (2 * replay.columns + 2)
     env: Any = inner
     if policy.conditioned:
         from tts_gym.wrappers.vector import BetaConditioning
@@ -262,7 +273,9 @@ def _model(path: Path, algorithm: str | None) -> Any:
     if algorithm is None:
         with zipfile.ZipFile(path) as archive:
             described = json.loads(archive.read("data"))["policy_class"]["__module__"]
-        algorithm = "MaskablePPO" if "maskable" in described else "DQN" if ".dqn." in described else "PPO"
+        kinds = {"sb3_contrib.common.maskable": "MaskablePPO", "stable_baselines3.dqn": "DQN"}
+        kinds["stable_baselines3.common"] = "PPO"  # or A2C, which loads as it
+        algorithm = next((kind for module, kind in kinds.items() if described.startswith(module)), described)
     if algorithm not in _MODELS:
         raise UsageError(f"{path}: algorithm should be one of {', '.join(_MODELS)}, found {algorithm!r}")
     return getattr(_need(_MODELS[algorithm]), algorithm).load(path, device="cpu")
@@ -286,6 +299,8 @@ def _as_act(loaded: Any, what: str) -> tuple[Act, Any]:
             return _best(values.numpy(), masks)
 
         return ask, loaded.observation_space
+    if isinstance(loaded, type):
+        raise UsageError(f"{what}: a policy should be callable, found the class {loaded.__name__}: give an instance")
     if kind == "torch" or hasattr(loaded, "state_dict"):
         torch = _need("torch")
         loaded.eval()

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from tts_gym.envs.replay import PoolSpec, Settings
+from tts_gym.envs.replay import PoolSpec, Settings, checked_weight
 from tts_gym.envs.vector import TTSReplayVectorEnv
 from tts_gym.errors import UsageError
 
@@ -182,9 +182,7 @@ class SB3VecEnv(VecEnv):
         """Set ``cost_weight``, reward per token; everything else is shared and fixed."""
         if attr_name != "cost_weight":
             raise UsageError(f"only cost_weight can be set for each environment, found '{attr_name}'")
-        if not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise UsageError(f"cost_weight should be at least 0 per token, found {value!r}")
-        self._base.cost_weights[list(self._get_indices(indices))] = value
+        self._base.cost_weights[list(self._get_indices(indices))] = checked_weight(value)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
