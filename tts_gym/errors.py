@@ -32,3 +32,7 @@ class ProgramError(TTSGymError):
 
 class PolicyError(TTSGymError):
     """A policy that does not load, fails while it acts, or never answers."""
+
+
+class ResultsError(TTSGymError):
+    """Results that are missing, damaged, incomplete, or not comparable with the others given."""
