@@ -113,6 +113,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--parquet", type=Path, metavar="FILE", help="write one row per episode as Parquet")
     evaluate.set_defaults(handler=_evaluate)
 
+    play = commands.add_parser("play", help="write a page that plays one episode, or up to three side by side")
+    play.add_argument("--pool", metavar="FILE_OR_NAME", help="the pool (default: the one shipped)")
+    play.add_argument("--question", type=int, required=True, metavar="N", help="index of the question")
+    play.add_argument("--order", type=int, default=0, metavar="N", help="number of the order of branches (0)")
+    play.add_argument("--controller", nargs="+", required=True, metavar="SPEC", help="as for evaluate; up to three")
+    play.add_argument(
+        "--beta", type=_betas, default=[0.5], metavar="B,B,...", help="one for all controllers (0.5), or one for each"
+    )
+    play.add_argument("--grading", default="exact", metavar="MODE", help="exact (default) or math")
+    play.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
+    play.set_defaults(handler=_play)
+
     reproduce = commands.add_parser("reproduce", help="recompute published numbers")
     reproduce.add_argument("what", choices=["paper-table1"], help="paper-table1: Table 1 of arXiv 2605.08083")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
@@ -223,6 +235,25 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         results.save_parquet(parsed.parquet)
     for path in outputs:
         print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def _play(parsed: argparse.Namespace) -> int:
+    check_writable(parsed.output)
+    if len(parsed.beta) not in (1, len(parsed.controller)):
+        raise UsageError(
+            f"--beta should be one number or one for each of the {len(parsed.controller)} controllers, "
+            f"found {len(parsed.beta)}"
+        )
+    from tts_gym.evaluation import contestant
+    from tts_gym.evaluation.player import play, save_page
+    from tts_gym.pools import DEFAULT_POOL, open_pool
+
+    betas = parsed.beta * (len(parsed.controller) if len(parsed.beta) == 1 else 1)
+    played = [(contestant(spec), beta) for spec, beta in zip(parsed.controller, betas, strict=True)]
+    pool = open_pool(parsed.pool or DEFAULT_POOL)
+    save_page(play(played, pool, parsed.question, parsed.order, grading=parsed.grading), parsed.output)
+    print(f"wrote {parsed.output}: open it in a browser")
     return 0
 
 
